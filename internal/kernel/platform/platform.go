@@ -1,0 +1,296 @@
+// Package platform is what the guest kernel needs of the machine below it: address spaces and threads that run guest
+// code. internal/skas implements it with host processes; Fake is an implementation for tests.
+//
+// # How guest code meets the kernel
+//
+// A guest thread is a host thread of a stub process. It runs until something happens that is the kernel's to decide; then
+// the platform calls the Handler:
+//
+//   - Syscall: the thread made a system call. It arrives by one of two lanes. In the notify lane the host thread waits
+//     inside its call and has no registers to show; the handler runs on a kernel goroutine. In the trace lane the thread
+//     is held in a ptrace stop (Held is true) and the handler may use the Held-only methods; there the handler may run
+//     on the tracer thread itself (OnTracer is true), where it must not sleep or wait for I/O: if it has to, it
+//     returns Offload before it has changed anything, and is called again on a goroutine where it may.
+//   - Stop: the thread stopped for another reason: it was kicked, or it faulted. Held is true. Runs on the tracer thread
+//     under the same rule (return Offload to be called again elsewhere).
+//   - Exited: the host thread is gone.
+//
+// For one thread these calls never overlap, except that Exited may come while a Syscall handler of that thread is still
+// running (the process was killed): then everything the handler does to the thread is ignored.
+//
+// # Which calls arrive
+//
+// The syscall table says the lane of each call (Lane). Calls of the native lane (futex, anonymous mmap, munmap, mprotect,
+// madvise, ... with arguments that skas has checked in the filter) never arrive; with other arguments they arrive by the
+// trace lane. So the host's page tables, not the kernel's books, are the truth about anonymous memory.
+//
+// # Interrupting
+//
+// Kick makes a thread stop (event Kicked) before it executes another guest instruction, wherever it is: running, in a
+// native call, or inside a Syscall handler (then as soon as the handler has returned). Kicks are remembered, not counted.
+package platform
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/arch"
+	"github.com/user-mode-linux/linux/internal/kernel/uio"
+)
+
+// Lane is how a system call reaches the kernel.
+type Lane uint8
+
+const (
+	// Notify is the default: the call is answered with a value.
+	Notify Lane = iota
+	// Trace is for calls that need registers or run rewritten: the thread is held.
+	Trace
+	// Native is for calls that the host may carry out by itself if the filter finds the arguments harmless, else Trace.
+	Native
+	// NativeNotify is the same, with Notify for other arguments.
+	NativeNotify
+)
+
+// Action says what becomes of a thread when a Handler method returns.
+type Action uint8
+
+const (
+	// Resume lets the thread run on. From Syscall: the call returns Return.Value.
+	Resume Action = iota
+	// Stop (from Syscall) answers with Return.Value but stops the thread before its next guest instruction: Handler.Stop
+	// is called with event Kicked and the value in rax.
+	Stop
+	// Hold keeps the thread where it is, stopped. Thread.Resume ends it. From Syscall: Return.Value is the call's result.
+	Hold
+	// HostExit (from Syscall exit or exit_group) lets the host carry out the call; Exited follows.
+	HostExit
+	// Keep (only from a held Syscall) runs on with the registers as the handler set them (rt_sigreturn, and results
+	// written by SetRegs); Value is ignored.
+	Keep
+	// Offload asks to be called again on a goroutine that may sleep; only when Thread.OnTracer is true.
+	Offload
+	// Dead: the handler has ended the thread itself (Kill, or execve dropped its process); nothing is to be done.
+	Dead
+)
+
+// Return is the result of Handler.Syscall.
+type Return struct {
+	Value  uint64 // for rax; errors as negative errno (abi.Result)
+	Action Action
+}
+
+// Sysno and arguments of one call. Nr is the low 32 bits of rax.
+type Sysno = int32
+
+// Args are the six argument registers.
+type Args [6]uint64
+
+// EventKind says why a thread stopped.
+type EventKind uint8
+
+const (
+	// Kicked: because of Thread.Kick, or a Stop action.
+	Kicked EventKind = iota
+	// Fault: a CPU exception; Event.Signal says which (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP).
+	Fault
+	// BadArch: the thread used int 0x80, an x32 number or another foreign way to make a system call.
+	BadArch
+	// SyscallEntry and SyscallExit: a native-lane call of a thread that is watched (Thread.Watch).
+	SyscallEntry
+	// SyscallExit: see SyscallEntry.
+	SyscallExit
+	// Step: one instruction was executed after ResumeStep.
+	Step
+)
+
+// Event is why a thread stopped.
+type Event struct {
+	Kind   EventKind
+	Signal unix.Signal // Fault
+	Code   int32       // Fault: si_code
+	Addr   uint64      // Fault: si_addr
+	Err    uint64      // Fault: x86 page fault error code (best effort: bit 1 = write)
+	Trapno uint64      // Fault: x86 exception number
+}
+
+// Handler is the kernel's side.
+type Handler interface {
+	Syscall(t Thread, nr Sysno, a *Args) Return
+	Stop(t Thread, ev *Event) Action
+	// Exited is called once when the host thread is gone. ws is its wait status, ru its usage; killed says that the
+	// process was ended by Kill or from outside rather than by HostExit. Runs on the tracer thread, must not sleep.
+	Exited(t Thread, ws unix.WaitStatus, ru *unix.Rusage)
+}
+
+// Platform makes address spaces.
+type Platform interface {
+	// NewProcess makes a process with an empty address space and one held thread, whose registers are zero. The thread
+	// runs when Resume is called. It may sleep. Data is set before the Handler can see the thread.
+	NewProcess(data any) (Thread, error)
+	// NewMemfile makes an anonymous host memory object of size 0.
+	NewMemfile(name string) (Memfile, error)
+	// NumCPU is how many guest threads can run at once.
+	NumCPU() int
+	// UserMax is the first address that a guest may not map.
+	UserMax() uint64
+	// VDSO is the address of the vDSO image in every new process, 0 if there is none.
+	VDSO() uint64
+	// Describe is one line for the boot log.
+	Describe() string
+	// Close ends all threads and waits for their host processes.
+	Close()
+}
+
+// Thread is a guest thread. Methods marked Held may only be called while the thread is held: from a Handler method while
+// Held is true, or between a Hold action (or NewProcess, or Clone) and Resume.
+type Thread interface {
+	// Data is what was given at creation: the task.
+	Data() any
+	// AddressSpace is the memory that the thread runs in.
+	AddressSpace() AddressSpace
+	// Held reports whether the thread is in a ptrace stop. OnTracer reports whether the caller is on the tracer thread.
+	Held() bool
+	OnTracer() bool
+	// Block tells the platform that the running Syscall handler is about to sleep; it may be called many times. It is
+	// what lets another goroutine serve the other threads. After it, a long sleep may move the host thread into a ptrace
+	// stop behind the handler's back; nothing changes for the handler.
+	Block()
+	// Kick: see the package comment. Callable from anywhere.
+	Kick()
+	// Kill ends the whole process (all threads of the stub) with SIGKILL. Exited follows for every thread.
+	Kill()
+	// HostTID is the host thread id, for the CPU clock and diagnostics only; it must never be shown to a guest.
+	HostTID() int
+	// CPUTime is the thread's user and system CPU time in nanoseconds.
+	CPUTime() (user, sys int64)
+	// SetAffinity limits the thread to guest CPUs (bit n = CPU n).
+	SetAffinity(mask uint64) error
+	// CPU is the guest CPU it last ran on.
+	CPU() int
+	// Watch makes native-lane calls of this thread stop with SyscallEntry and SyscallExit (for strace and seccomp).
+	Watch(on bool)
+	// SetRlimit sets a host limit of the process: RLIMIT_STACK, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_CORE only.
+	SetRlimit(resource int, cur uint64) error
+
+	// Regs (Held) returns the registers; the result may be changed and takes effect at Resume after SetRegs.
+	Regs() (*arch.Regs, error)
+	// SetRegs (Held) sets them.
+	SetRegs(r *arch.Regs) error
+	// FPState (Held) returns the XSAVE area as the host's NT_X86_XSTATE has it.
+	FPState() ([]byte, error)
+	// SetFPState (Held) sets it; the header is checked (EINVAL).
+	SetFPState(p []byte) error
+	// Syscall (Held) runs a host system call in the thread and returns its result. The registers are preserved.
+	Syscall(nr Sysno, a Args) (uint64, error)
+	// Map (Held) runs a list of memory calls, as fast as the platform can. It stops at the first error.
+	Map(ops []MapOp) error
+	// Clone (Held, inside a Syscall handler for clone, clone3, fork or vfork) makes a new host thread or process with
+	// the registers of this one (rax 0, rsp = spec.Stack if not 0). The new thread is held.
+	Clone(spec CloneSpec) (Thread, error)
+	// CompareAndSwap32 (Held) does an atomic cmpxchg on guest memory and returns what was there.
+	CompareAndSwap32(addr uint64, old, new uint32) (uint32, error)
+
+	// Resume lets a held thread run on. ResumeStep executes one instruction and stops with Step.
+	Resume()
+	ResumeStep()
+}
+
+// CloneSpec says what Clone makes.
+type CloneSpec struct {
+	// Data of the new thread.
+	Data any
+	// Thread: a thread of the same process (CLONE_THREAD|CLONE_VM|CLONE_SIGHAND on the host). Otherwise a process.
+	Thread bool
+	// VM: share the address space (always true for Thread; for a process: vfork, CLONE_VM).
+	VM bool
+	// Stack is the new stack pointer, 0 to keep the parent's.
+	Stack uint64
+	// SetTLS, TLS: the new FS base.
+	SetTLS bool
+	TLS    uint64
+	// ClearTID is the address that the host clears and wakes when the thread ends (CLONE_CHILD_CLEARTID), 0 for none.
+	ClearTID uint64
+}
+
+// AddressSpace is the memory of one or several processes (CLONE_VM). It is alive while a thread holds it.
+//
+// The methods of uio.Memory may be called from any goroutine (not on the tracer thread when they can be long) and respect
+// page protection.
+type AddressSpace interface {
+	uio.Memory
+	// Mappings is the host's list of mappings, without the platform's own, sorted by address.
+	Mappings() ([]Mapping, error)
+	// Usage is the resident and virtual size in bytes, now.
+	Usage() (Usage, error)
+}
+
+// Usage of memory in bytes.
+type Usage struct{ RSS, Anon, File, Shmem, Swap, VM, PeakRSS, PeakVM, Data, Stack, Text, Locked uint64 }
+
+// Mapping is one host mapping of guest memory.
+type Mapping struct {
+	Start, End uint64
+	Prot       uint32 // PROT_*
+	Shared     bool
+	// For a mapping of a host file: which (HostFile.ID) and where.
+	File FileID
+	Off  uint64
+	// VDSO, VVAR mark the host's own pages.
+	VDSO, VVAR bool
+}
+
+// FileID identifies a host file: device and inode number.
+type FileID struct{ Dev, Ino uint64 }
+
+// HostFile is a host file whose pages guests can map. It is made by host-side code (skas, ubd, hostfs).
+type HostFile struct {
+	// RO and RW are host file descriptors of the kernel process opened for reading only and for both; RW is -1 if there
+	// is none. A mapping gets RW only if it is shared and its guest file descriptor is writable: mprotect(2) on a
+	// mapping made through RO can never make the file writable.
+	RO, RW int
+	ID     FileID
+	// Installed is the platform's: where it keeps the stub-side descriptors. nil at the start.
+	Installed any
+	// OnClose is called by whoever closes the file, so that the platform can drop the stub-side descriptors.
+	OnClose func()
+}
+
+// Memfile is a host memory object (memfd): the pages of tmpfs files, shared anonymous memory and shared mappings of disk
+// files. Reads of holes give zeroes.
+type Memfile interface {
+	ReadAt(p []byte, off int64) (int, error)
+	WriteAt(p []byte, off int64) (int, error)
+	Truncate(size int64) error
+	// Punch frees a range.
+	Punch(off, n int64) error
+	// Allocated is the number of bytes of memory it holds.
+	Allocated() int64
+	Host() *HostFile
+	Close() error
+}
+
+// MapKind is the kind of a MapOp.
+type MapKind uint8
+
+const (
+	// MapAnon maps private anonymous memory, MapFile a file.
+	MapAnon MapKind = iota
+	// MapFile maps a host file.
+	MapFile
+	// Unmap unmaps, Protect changes protection.
+	Unmap
+	// Protect is mprotect.
+	Protect
+)
+
+// MapOp is one memory call, with exact addresses.
+type MapOp struct {
+	Kind      MapKind
+	Addr, Len uint64
+	Prot      uint32 // PROT_READ|PROT_WRITE|PROT_EXEC
+	// Shared is for MAP_SHARED; NoReplace for MAP_FIXED_NOREPLACE instead of MAP_FIXED; NoReserve, Growsdown as mmap's.
+	Shared, NoReplace, NoReserve, Growsdown bool
+	File                                    *HostFile
+	Writable                                bool // use HostFile.RW
+	Off                                     uint64
+}
