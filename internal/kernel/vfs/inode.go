@@ -28,6 +28,7 @@ type Caller interface {
 
 // Attr is what stat(2) tells about an inode.
 type Attr struct {
+	Dev                        uint64 // st_dev; Stat fills it in from the SuperBlock, file systems leave it
 	Ino                        uint64
 	Mode                       uint32 // type and permission bits
 	Nlink                      uint32
