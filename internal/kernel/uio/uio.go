@@ -173,3 +173,12 @@ func WriteFull(m Memory, p []byte, addr uint64) error {
 	}
 	return nil
 }
+
+// Bytes is what is left of a cursor over kernel memory, nil for guest memory. A file system may read straight into it
+// and then Skip.
+func (io *IO) Bytes() []byte {
+	if io.mem != nil {
+		return nil
+	}
+	return io.kbuf[:io.left]
+}

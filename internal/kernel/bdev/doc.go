@@ -1,0 +1,19 @@
+// Package bdev has the block devices of the guest: the interface that drivers implement, the registry of disks and their
+// partitions, the block special files under /dev, and a buffer cache for file system metadata.
+//
+// A driver (internal/ubd) implements Device and calls Register with a Disk. Register reads the partition table; the disk
+// and each partition become a Node, which is itself a Device bounded to its range and counts statistics. File systems and
+// block special files work on Nodes.
+//
+// Optional parts of a Device are found with As: Viewer (the device's bytes are in the kernel's memory) and Mapper (which
+// host file holds a byte range, for mapping file pages straight from the image).
+//
+// Cache is a write-back-ready buffer cache over one Device: bounded, with read-ahead, and with the dirty state and flush
+// order that a journal needs.
+//
+// Lock order: registry.mu, then Node.mu. Cache.mu, then nothing; Buffer.mu is taken without Cache.mu and held
+// while the device is read. Device methods are called without registry.mu.
+//
+// Not here: request queues and schedulers (the host has them), a page cache for file data (the host's page cache is it),
+// coherence between a mounted file system's Cache and writes to the block special file.
+package bdev

@@ -1,0 +1,86 @@
+package bdev
+
+import (
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Lookup finds a node by what people write in root= and mount without a file system to look in: /dev/ubda, ubda1,
+// /dev/ubd0, /dev/ubd/0, /dev/ubd/disc0, 98:0, a hexadecimal device number (6200), PARTUUID= and PARTLABEL=.
+// It returns nil if there is no such device.
+func Lookup(name string) *Node {
+	if v, ok := cutPrefixFold(name, "PARTUUID="); ok {
+		return find(func(n *Node) bool { return n.UUID != "" && strings.EqualFold(n.UUID, v) })
+	}
+	if v, ok := cutPrefixFold(name, "PARTLABEL="); ok {
+		return find(func(n *Node) bool { return n.Label != "" && n.Label == v })
+	}
+	name, inDev := strings.CutPrefix(name, "/dev/")
+	if n := find(func(n *Node) bool { return n.name == name }); n != nil {
+		return n
+	}
+	if rest, ok := strings.CutPrefix(name, "ubd"); ok {
+		rest = strings.TrimPrefix(rest, "/")
+		rest = strings.TrimPrefix(rest, "disc")
+		if n := byNumber(rest); n != nil {
+			return n
+		}
+		return find(func(n *Node) bool { return n.name == "ubd"+rest })
+	}
+	if inDev {
+		return nil
+	}
+	if maj, min, ok := strings.Cut(name, ":"); ok {
+		a, err1 := strconv.ParseUint(maj, 10, 12)
+		b, err2 := strconv.ParseUint(min, 10, 20)
+		if err1 != nil || err2 != nil {
+			return nil
+		}
+		return ByRdev(unix.Mkdev(uint32(a), uint32(b)))
+	}
+	if v, err := strconv.ParseUint(strings.TrimPrefix(name, "0x"), 16, 32); err == nil {
+		return ByRdev(unix.Mkdev(uint32(v>>8&0xfff), uint32(v&0xff|v>>12&0xfff00)))
+	}
+	return nil
+}
+
+// byNumber finds "0", "0p1" and "0/part1".
+func byNumber(s string) *Node {
+	i := 0
+	for i < len(s) && s[i] >= '0' && s[i] <= '9' {
+		i++
+	}
+	idx, err := strconv.Atoi(s[:i])
+	if err != nil {
+		return nil
+	}
+	part := 0
+	if rest := s[i:]; rest != "" {
+		p, ok := strings.CutPrefix(rest, "/part")
+		if !ok {
+			p, ok = strings.CutPrefix(rest, "p")
+		}
+		if part, err = strconv.Atoi(p); !ok || err != nil {
+			return nil
+		}
+	}
+	return find(func(n *Node) bool { return n.disk.Index == idx && n.partno == part })
+}
+
+func find(match func(*Node) bool) *Node {
+	for _, n := range Nodes() {
+		if match(n) {
+			return n
+		}
+	}
+	return nil
+}
+
+func cutPrefixFold(s, prefix string) (string, bool) {
+	if len(s) < len(prefix) || !strings.EqualFold(s[:len(prefix)], prefix) {
+		return s, false
+	}
+	return s[len(prefix):], true
+}

@@ -1,0 +1,413 @@
+package bdev
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/klog"
+	"github.com/user-mode-linux/linux/internal/kernel/ktime"
+	"github.com/user-mode-linux/linux/internal/kernel/platform"
+)
+
+// Major is the block major number of ubd disks (Documentation/admin-guide/devices.txt), and MinorsPerDisk how many minor
+// numbers each has: itself and 15 partitions.
+const (
+	Major         = 98
+	MinorsPerDisk = 16
+)
+
+// Disk is a whole disk as a driver registers it. All fields are immutable after Register.
+type Disk struct {
+	Dev Device
+	// Index is the unit number; the name (ubda) and minor numbers follow from it.
+	Index int
+	// Serial is shown in sysfs and answers HDIO_GET_IDENTITY.
+	Serial string
+
+	whole *Node
+	parts atomic.Pointer[[]*Node]
+}
+
+// Node is a whole disk or a partition: what a block special file refers to. It is a Device.
+type Node struct {
+	name       string
+	disk       *Disk
+	partno     int // 0 for the whole disk
+	start, len int64
+	// UUID and Label are the partition's (PARTUUID=, PARTLABEL=), empty for a disk.
+	UUID, Label string
+
+	// Stats counts what was done.
+	Stats Stats
+
+	mu sync.Mutex
+	// +checklocks:mu
+	opens int
+	// +checklocks:mu
+	holder any // who claimed it exclusively (a mounted file system)
+	// +checklocks:mu
+	claims int
+	// +checklocks:mu
+	removed bool
+
+	rmw sync.Mutex // serialises unaligned writes through the special file
+}
+
+// Stats are a node's counters, as /proc/diskstats has them (Documentation/admin-guide/iostats.rst).
+type Stats struct {
+	Reads, ReadSectors, ReadNanos          atomic.Uint64
+	Writes, WriteSectors, WriteNanos       atomic.Uint64
+	Discards, DiscardSectors, DiscardNanos atomic.Uint64
+	Flushes, FlushNanos                    atomic.Uint64
+	InFlight                               atomic.Int64
+}
+
+// Line is the node's columns of /proc/diskstats and of /sys/block/*/stat after the name.
+func (s *Stats) Line() string {
+	ms := func(a *atomic.Uint64) uint64 { return a.Load() / 1e6 }
+	r, w, d, f := ms(&s.ReadNanos), ms(&s.WriteNanos), ms(&s.DiscardNanos), ms(&s.FlushNanos)
+	total := r + w + d + f
+	return fmt.Sprintf("%d 0 %d %d %d 0 %d %d %d %d %d %d 0 %d %d %d %d",
+		s.Reads.Load(), s.ReadSectors.Load(), r, s.Writes.Load(), s.WriteSectors.Load(), w,
+		s.InFlight.Load(), total, total,
+		s.Discards.Load(), s.DiscardSectors.Load(), d, s.Flushes.Load(), f)
+}
+
+var registry struct {
+	mu    sync.RWMutex
+	disks map[int]*Disk
+	watch []func(n *Node, added bool)
+}
+
+// DiskName is the name of the disk with index i: ubda, ubdb, ... ubdz, ubdaa.
+func DiskName(i int) string {
+	s := ""
+	for i++; i > 0; i = (i - 1) / 26 {
+		s = string(rune('a'+(i-1)%26)) + s
+	}
+	return "ubd" + s
+}
+
+// Register adds a disk and its partitions. EBUSY if the index is taken, EINVAL if it is out of range.
+func Register(d *Disk) error {
+	if d.Index < 0 || d.Index >= 1<<12/MinorsPerDisk {
+		return unix.EINVAL
+	}
+	d.whole = &Node{name: DiskName(d.Index), disk: d, len: d.Dev.Size()}
+	d.parts.Store(new([]*Node))
+	registry.mu.Lock()
+	if registry.disks == nil {
+		registry.disks = map[int]*Disk{}
+	}
+	if registry.disks[d.Index] != nil {
+		registry.mu.Unlock()
+		return unix.EBUSY
+	}
+	registry.disks[d.Index] = d
+	registry.mu.Unlock()
+	notify(d.whole, true)
+	return d.Rescan()
+}
+
+// Rescan reads the partition table again (BLKRRPART). EBUSY if a partition is in use.
+func (d *Disk) Rescan() error {
+	found := scanPartitions(d.whole)
+	old := *d.parts.Load()
+	for _, p := range old {
+		p.mu.Lock()
+		busy := p.opens > 0
+		p.mu.Unlock()
+		if busy {
+			return unix.EBUSY
+		}
+	}
+	var parts []*Node
+	for _, f := range found {
+		if f.number >= MinorsPerDisk {
+			continue
+		}
+		parts = append(parts, &Node{name: d.whole.name + fmt.Sprint(f.number), disk: d, partno: f.number,
+			start: f.start, len: f.size, UUID: f.uuid, Label: f.label})
+	}
+	slices.SortFunc(parts, func(a, b *Node) int { return cmp.Compare(a.partno, b.partno) })
+	d.parts.Store(&parts)
+	for _, p := range old {
+		notify(p, false)
+	}
+	line := " " + d.whole.name + ":"
+	for _, p := range parts {
+		line += " " + p.name
+		notify(p, true)
+	}
+	if len(parts) > 0 {
+		klog.Infof("%s", line)
+	}
+	return nil
+}
+
+// Unregister removes a disk. EBUSY if it or a partition is open or mounted.
+func Unregister(d *Disk) error {
+	nodes := d.Nodes()
+	for i, n := range nodes {
+		n.mu.Lock()
+		busy := n.opens > 0
+		if !busy {
+			n.removed = true
+		}
+		n.mu.Unlock()
+		if busy {
+			for _, u := range nodes[:i] {
+				u.mu.Lock()
+				u.removed = false
+				u.mu.Unlock()
+			}
+			return unix.EBUSY
+		}
+	}
+	registry.mu.Lock()
+	delete(registry.disks, d.Index)
+	registry.mu.Unlock()
+	for _, n := range slices.Backward(nodes) {
+		notify(n, false)
+	}
+	return nil
+}
+
+// Watch calls f for every node there is and for each that comes or goes: devtmpfs and sysfs use it.
+func Watch(f func(n *Node, added bool)) {
+	registry.mu.Lock()
+	registry.watch = append(registry.watch, f)
+	registry.mu.Unlock()
+	for _, n := range Nodes() {
+		f(n, true)
+	}
+}
+
+func notify(n *Node, added bool) {
+	registry.mu.RLock()
+	w := registry.watch
+	registry.mu.RUnlock()
+	for _, f := range w {
+		f(n, added)
+	}
+}
+
+// Disks returns all disks in order of their index.
+func Disks() []*Disk {
+	registry.mu.RLock()
+	defer registry.mu.RUnlock()
+	var out []*Disk
+	for _, d := range registry.disks {
+		out = append(out, d)
+	}
+	slices.SortFunc(out, func(a, b *Disk) int { return cmp.Compare(a.Index, b.Index) })
+	return out
+}
+
+// Nodes returns all disks, each followed by its partitions: the order of /proc/partitions.
+func Nodes() []*Node {
+	var out []*Node
+	for _, d := range Disks() {
+		out = append(out, d.Nodes()...)
+	}
+	return out
+}
+
+// Nodes returns the disk and its partitions.
+func (d *Disk) Nodes() []*Node { return append([]*Node{d.whole}, *d.parts.Load()...) }
+
+// Whole is the node of the whole disk.
+func (d *Disk) Whole() *Node { return d.whole }
+
+// ByRdev finds a node by device number; nil if there is none.
+func ByRdev(rdev uint64) *Node {
+	if unix.Major(rdev) != Major {
+		return nil
+	}
+	minor := int(unix.Minor(rdev))
+	registry.mu.RLock()
+	d := registry.disks[minor/MinorsPerDisk]
+	registry.mu.RUnlock()
+	if d == nil {
+		return nil
+	}
+	for _, n := range d.Nodes() {
+		if n.partno == minor%MinorsPerDisk {
+			return n
+		}
+	}
+	return nil
+}
+
+// Name is the node's name without directory.
+func (n *Node) Name() string { return n.name }
+
+// Disk is the disk that the node is or is on; Partno its partition number, 0 for the disk; Start where it begins in bytes.
+func (n *Node) Disk() *Disk  { return n.disk }
+func (n *Node) Partno() int  { return n.partno }
+func (n *Node) Start() int64 { return n.start }
+
+// Rdev is the device number.
+func (n *Node) Rdev() uint64 {
+	return unix.Mkdev(Major, uint32(n.disk.Index*MinorsPerDisk+n.partno))
+}
+
+// Open takes a reference that keeps the disk from being removed. With a holder the node (and for a partition the disk) is
+// claimed: another holder gets EBUSY, the same one may claim again. ENXIO if the disk is gone. Close undoes it.
+func (n *Node) Open(holder any) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.removed {
+		return unix.ENXIO
+	}
+	if holder != nil {
+		if n.holder != nil && n.holder != holder {
+			return unix.EBUSY
+		}
+		n.holder = holder
+		n.claims++
+	}
+	n.opens++
+	return nil
+}
+
+// Close drops a reference taken by Open with the same holder.
+func (n *Node) Close(holder any) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.opens--
+	if holder != nil {
+		if n.claims--; n.claims == 0 {
+			n.holder = nil
+		}
+	}
+}
+
+// Size and ReadOnly are Device's.
+func (n *Node) Size() int64    { return n.len }
+func (n *Node) ReadOnly() bool { return n.disk.Dev.ReadOnly() }
+
+// Limits are the disk's.
+func (n *Node) Limits() Limits { return LimitsOf(n.disk.Dev) }
+
+// check refuses ranges that are not aligned or not on the device.
+func (n *Node) check(off, size int64) error {
+	if off < 0 || size < 0 || off > n.len || size > n.len-off {
+		return unix.EIO
+	}
+	if (off|size)%SectorSize != 0 {
+		return unix.EINVAL
+	}
+	return nil
+}
+
+// ReadAt reads whole sectors.
+func (n *Node) ReadAt(p []byte, off int64) (int, error) {
+	if err := n.check(off, int64(len(p))); err != nil {
+		return 0, err
+	}
+	t := ktime.Monotonic()
+	n.Stats.InFlight.Add(1)
+	k, err := n.disk.Dev.ReadAt(p, n.start+off)
+	n.Stats.InFlight.Add(-1)
+	n.count(len(p), ktime.Monotonic()-t, func(s *Stats) (a, b, c *atomic.Uint64) { return &s.Reads, &s.ReadSectors, &s.ReadNanos })
+	return k, err
+}
+
+// WriteAt writes whole sectors.
+func (n *Node) WriteAt(p []byte, off int64) (int, error) {
+	if n.ReadOnly() {
+		return 0, unix.EROFS
+	}
+	if err := n.check(off, int64(len(p))); err != nil {
+		return 0, err
+	}
+	t := ktime.Monotonic()
+	n.Stats.InFlight.Add(1)
+	k, err := n.disk.Dev.WriteAt(p, n.start+off)
+	n.Stats.InFlight.Add(-1)
+	n.count(len(p), ktime.Monotonic()-t, func(s *Stats) (a, b, c *atomic.Uint64) {
+		return &s.Writes, &s.WriteSectors, &s.WriteNanos
+	})
+	return k, err
+}
+
+// Flush makes completed writes durable.
+func (n *Node) Flush() error {
+	if n.ReadOnly() {
+		return nil
+	}
+	t := ktime.Monotonic()
+	err := n.disk.Dev.Flush()
+	n.Stats.Flushes.Add(1)
+	n.Stats.FlushNanos.Add(uint64(ktime.Monotonic() - t))
+	return err
+}
+
+// Discard drops the content of whole sectors.
+func (n *Node) Discard(off, size int64) error {
+	if n.ReadOnly() {
+		return unix.EROFS
+	}
+	if err := n.check(off, size); err != nil {
+		return err
+	}
+	t := ktime.Monotonic()
+	err := n.disk.Dev.Discard(n.start+off, size)
+	n.count(int(size), ktime.Monotonic()-t, func(s *Stats) (a, b, c *atomic.Uint64) {
+		return &s.Discards, &s.DiscardSectors, &s.DiscardNanos
+	})
+	return err
+}
+
+// WriteZeroes makes whole sectors read as zeroes.
+func (n *Node) WriteZeroes(off, size int64) error {
+	if n.ReadOnly() {
+		return unix.EROFS
+	}
+	if err := n.check(off, size); err != nil {
+		return err
+	}
+	return n.disk.Dev.WriteZeroes(n.start+off, size)
+}
+
+// View is the disk's, if it is a Viewer.
+func (n *Node) View(off, size int64) []byte {
+	v, ok := n.disk.Dev.(Viewer)
+	if !ok || off < 0 || size < 0 || off > n.len || size > n.len-off {
+		return nil
+	}
+	p := v.View(n.start+off, size)
+	if p != nil {
+		n.count(int(size), 0, func(s *Stats) (a, b, c *atomic.Uint64) { return &s.Reads, &s.ReadSectors, &s.ReadNanos })
+	}
+	return p
+}
+
+// HostRange is the disk's, if it is a Mapper.
+func (n *Node) HostRange(off, size int64) (h *platform.HostFile, hostOff, length int64, immutable bool) {
+	m, ok := n.disk.Dev.(Mapper)
+	if !ok || off < 0 || size < 0 || off > n.len || size > n.len-off {
+		return nil, 0, 0, false
+	}
+	return m.HostRange(n.start+off, size)
+}
+
+// count adds one operation to the node's statistics and, for a partition, to the disk's.
+func (n *Node) count(size int, nanos int64, sel func(*Stats) (ops, sectors, ns *atomic.Uint64)) {
+	ops, sectors, ns := sel(&n.Stats)
+	ops.Add(1)
+	sectors.Add(uint64(size+SectorSize-1) / SectorSize)
+	ns.Add(uint64(nanos))
+	if n.partno != 0 {
+		ops, sectors, ns = sel(&n.disk.whole.Stats)
+		ops.Add(1)
+		sectors.Add(uint64(size+SectorSize-1) / SectorSize)
+		ns.Add(uint64(nanos))
+	}
+}
