@@ -26,6 +26,9 @@ type File struct {
 
 	// Owner is F_SETOWN's and F_SETSIG's, for SIGIO and SIGURG.
 	owner atomic.Pointer[Owner]
+
+	// watch is told when the file is gone; the last DecRef calls tellWatchers before Ops.Release.
+	watch fileWatch
 }
 
 // Owner is who gets SIGIO (fcntl(2) F_SETOWN_EX).
