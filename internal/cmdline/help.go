@@ -28,9 +28,10 @@ const exitHelp = `Exit status:
     0             the guest was halted (or what the guest wrote to /proc/exitcode)
     status        of the command, with exec=; 128+n if signal n ended it
     1             the command line cannot be used, or SIGINT or SIGTERM ended the program
+    123           the guest panicked, with exec=
     124           timeout= ended the guest
     125           the guest could not be started, or exec= found no shell
-    134 (SIGABRT) the guest panicked; see panic_exit=
+    134 (SIGABRT) the guest panicked, without exec=; panic_exit= sets another status
 `
 
 func writeOption(w io.Writer, syntax, help string) {

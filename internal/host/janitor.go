@@ -1,0 +1,98 @@
+package host
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/mconsole/umid"
+)
+
+// janitorName is argv[0] of the janitor process, by which the program knows that it is to be one.
+const janitorName = "linux: janitor"
+
+// The janitor's descriptors.
+const (
+	janitorPipe = 0
+	janitorTTY  = 3
+)
+
+// StartJanitor starts the janitor for a umid directory ("" for none) and for the terminal that standard input, output or
+// error is.
+func StartJanitor(dir string) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		w.Close()
+		return err
+	}
+	defer null.Close()
+
+	files := []*os.File{r, null, null}
+	mode := ""
+	for fd := range 3 {
+		if t, err := unix.IoctlGetTermios(fd, unix.TCGETS); err == nil {
+			mode = encodeTermios(t)
+			// A duplicate, because closing an os.File closes its descriptor.
+			dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+			if err != nil {
+				break
+			}
+			tty := os.NewFile(uintptr(dup), "tty")
+			defer tty.Close()
+			files = append(files, tty)
+			break
+		}
+	}
+	janitor, err := os.StartProcess("/proc/self/exe", []string{janitorName, dir, strconv.Itoa(os.Getpid()), mode}, &os.ProcAttr{
+		Dir:   "/",
+		Env:   []string{"GOMAXPROCS=1", "GOGC=off"},
+		Files: files,
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		w.Close()
+		return fmt.Errorf("start the janitor: %w", err)
+	}
+	AtExit(func() {
+		w.Write([]byte{'q'})
+		w.Close()
+		janitor.Wait()
+	})
+	return nil
+}
+
+// Janitor is the janitor's main function if the program was started as one; otherwise it returns at once. It must be the
+// first thing in main.
+func Janitor() {
+	if os.Args[0] != janitorName || len(os.Args) != 4 {
+		return
+	}
+	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM)
+	var word [1]byte
+	for {
+		n, err := unix.Read(janitorPipe, word[:])
+		if err == unix.EINTR {
+			continue
+		}
+		if n > 0 {
+			os.Exit(0) // all is done
+		}
+		break
+	}
+	if mode, err := decodeTermios(os.Args[3]); err == nil {
+		unix.IoctlSetTermios(janitorTTY, unix.TCSETS, mode)
+	}
+	if pid, err := strconv.Atoi(os.Args[2]); err == nil && os.Args[1] != "" {
+		umid.RemoveOf(os.Args[1], pid)
+	}
+	os.Exit(0)
+}
