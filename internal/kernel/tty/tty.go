@@ -1,7 +1,15 @@
 package tty
 
 import (
+	"fmt"
 	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/ktime"
+	"github.com/user-mode-linux/linux/internal/kernel/vfs"
+	"github.com/user-mode-linux/linux/internal/kernel/wait"
 )
 
 // TTY is one terminal.
@@ -12,12 +20,57 @@ type TTY struct {
 	port         Port
 	pty          *Pty // of a pty slave, else nil
 
+	// queue is notified of all changes of readiness and of the end of a write.
+	queue wait.Queue
+	// writer serialises writes. busy is guarded by mu.
+	busy bool
+	wbuf []byte // scratch of the writer
+
+	// openMu serialises opening and closing the port. It comes before mu.
+	openMu   sync.Mutex
+	portOpen bool // guarded by openMu
+	held     bool // the kernel's log keeps the port open; guarded by openMu
+
 	mu            sync.Mutex
+	files         map[*file]struct{}
 	session, pgrp int32
+	termios       unix.Termios
+	locked        unix.Termios // TIOCSLCKTRMIOS
+	winsize       unix.Winsize
+	exclusive     bool
+	stopped       bool // by STOP or TCOOFF
+	tcoStopped    bool // by TCOOFF
+	otherClosed   bool // pty slave: the master is closed
+	eof           bool // the port has no more input, for ever
+
+	in    input
+	out   output
+	after after
 }
 
-// Pty is a pseudo-terminal pair.
-type Pty struct{}
+// after is what TTY.unlock has to do once the lock is free.
+type after struct {
+	signals    uint64 // bit per signal for the foreground group
+	pgrp       int32
+	events     wait.Events
+	unthrottle bool
+}
+
+// newTTY makes a terminal with the standard settings.
+func newTTY(name string, major, minor uint32, port Port, initial unix.Termios) *TTY {
+	return &TTY{name: name, major: major, minor: minor, port: port, termios: initial}
+}
+
+// New makes a terminal on a port that belongs to no driver table; Register does the same and gives it a device.
+func New(name string, major, minor uint32, port Port) *TTY {
+	return newTTY(name, major, minor, port, StdTermios())
+}
+
+// Name is the name below /dev ("tty0", "pts/3").
+func (t *TTY) Name() string { return t.name }
+
+// Dev is the device number.
+func (t *TTY) Dev() uint64 { return unix.Mkdev(t.major, t.minor) }
 
 // Session is the id of the session whose controlling terminal t is, 0 if none.
 func (t *TTY) Session() int32 {
@@ -33,4 +86,250 @@ func (t *TTY) ForegroundPgrp() int32 {
 	return t.pgrp
 }
 
-func (t *TTY) hangup(leaderExits bool) { t.releaseSession(leaderExits) }
+// Users is how many open file descriptions the terminal has.
+func (t *TTY) Users() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.files)
+}
+
+// Size is the window size.
+func (t *TTY) Size() unix.Winsize {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.winsize
+}
+
+// signal notes a signal for the foreground group.
+func (t *TTY) signal(sig unix.Signal) {
+	if t.pgrp != 0 {
+		t.after.signals |= 1 << uint(sig)
+		t.after.pgrp = t.pgrp
+	}
+}
+
+// unlock releases mu and does what was noted under it.
+func (t *TTY) unlock() {
+	a := t.after
+	t.after = after{}
+	t.mu.Unlock()
+	if a.events != 0 {
+		t.queue.Notify(a.events)
+	}
+	if a.unthrottle {
+		t.port.Unthrottle()
+	}
+	for s := 1; a.signals != 0; s++ {
+		if a.signals&(1<<uint(s)) != 0 {
+			a.signals &^= 1 << uint(s)
+			ctl().SignalPgrp(a.pgrp, unix.Signal(s))
+		}
+	}
+}
+
+// file is one open file description of a terminal.
+type file struct {
+	vfs.FileBase
+	t *TTY
+	// hung: the terminal was hung up under it.
+	hung atomic.Bool
+	// console files were opened as /dev/console: they survive hangups and follow TIOCCONS.
+	console bool
+}
+
+// open makes an open file of the terminal, opening the port if it is the first.
+func (t *TTY) open(c vfs.Caller, f *vfs.File, console, noctty bool) (vfs.FileOps, error) {
+	tf := &file{t: t, console: console}
+	t.openMu.Lock()
+	t.mu.Lock()
+	if t.otherClosed {
+		t.mu.Unlock()
+		t.openMu.Unlock()
+		return nil, unix.EIO
+	}
+	if t.exclusive && len(t.files) > 0 && !c.Cred().Capable(unix.CAP_SYS_ADMIN) {
+		t.mu.Unlock()
+		t.openMu.Unlock()
+		return nil, unix.EBUSY
+	}
+	t.mu.Unlock()
+	if err := t.openPortLocked(); err != nil {
+		t.openMu.Unlock()
+		return nil, err
+	}
+	t.mu.Lock()
+	if t.otherClosed {
+		t.mu.Unlock()
+		t.openMu.Unlock()
+		return nil, unix.EIO
+	}
+	if t.files == nil {
+		t.files = make(map[*file]struct{})
+	}
+	t.files[tf] = struct{}{}
+	t.receivePending()
+	t.unlock()
+	t.openMu.Unlock()
+	if t.pty != nil {
+		t.pty.slaveIsOpen()
+	}
+	if p := asProcess(c); p != nil && !noctty && f.Readable() && p.IsSessionLeader() && p.ControllingTTY() == nil {
+		t.acquire(p)
+	}
+	return tf, nil
+}
+
+// openPortLocked opens the port if it is closed; openMu is held.
+func (t *TTY) openPortLocked() error {
+	if t.portOpen {
+		return nil
+	}
+	if err := t.port.Open(t); err != nil {
+		return err
+	}
+	t.portOpen = true
+	if ws, ok := t.port.Size(); ok {
+		t.mu.Lock()
+		t.winsize = ws
+		t.mu.Unlock()
+	}
+	return nil
+}
+
+// Release closes an open file; the last one closes the port and gives the terminal back.
+func (f *file) Release(*vfs.File) {
+	t := f.t
+	redirect.CompareAndSwap(f, nil)
+	t.openMu.Lock()
+	t.mu.Lock()
+	_, was := t.files[f]
+	delete(t.files, f)
+	last := was && len(t.files) == 0
+	if last {
+		t.exclusive = false
+		t.resumeOutput()
+	}
+	t.unlock()
+	if last && t.portOpen && !t.held {
+		t.port.Close()
+		t.portOpen = false
+	}
+	t.openMu.Unlock()
+	if !last {
+		return
+	}
+	ctlMu.Lock()
+	if t.Users() == 0 {
+		if sid, _ := t.disown(); sid != 0 {
+			ctl().ClearControllingTTY(sid, t)
+		}
+	}
+	ctlMu.Unlock()
+	if t.pty != nil {
+		t.pty.slaveIsClosed()
+	}
+}
+
+// Hangup hangs the terminal up: open files are dead, its session has lost it, the port is closed.
+func (t *TTY) Hangup() { t.hangup(false) }
+
+func (t *TTY) hangup(leaderExits bool) {
+	t.releaseSession(leaderExits)
+	t.openMu.Lock()
+	t.mu.Lock()
+	for f := range t.files {
+		if !f.console {
+			f.hung.Store(true)
+			delete(t.files, f)
+		}
+	}
+	consoles := len(t.files)
+	t.in.reset()
+	t.out.pending = t.out.pending[:0]
+	t.port.Discard()
+	t.stopped, t.tcoStopped = false, false
+	t.after.events |= wait.All
+	t.unlock()
+	if t.portOpen && !t.held && consoles == 0 {
+		t.port.Close()
+		t.portOpen = false
+	}
+	t.openMu.Unlock()
+	if t.pty != nil {
+		t.pty.slaveIsClosed()
+	}
+}
+
+// Resize sets the window size and tells the foreground group if it changed (SIGWINCH).
+func (t *TTY) Resize(ws unix.Winsize) {
+	t.mu.Lock()
+	if ws != t.winsize {
+		t.winsize = ws
+		t.signal(unix.SIGWINCH)
+	}
+	t.unlock()
+}
+
+// Readiness is poll(2).
+func (f *file) Readiness(mask wait.Events) wait.Events {
+	if f.hung.Load() {
+		return mask & (wait.In | wait.RdNorm | wait.Out | wait.WrNorm | wait.Err | wait.Hup)
+	}
+	t := f.t
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var ev wait.Events
+	if t.in.available(&t.termios, true) || t.eof || t.otherClosed {
+		ev |= wait.In | wait.RdNorm
+	}
+	if t.otherClosed {
+		ev |= wait.Hup
+	}
+	if t.roomLocked() >= minRoom {
+		ev |= wait.Out | wait.WrNorm
+	}
+	return ev & (mask | wait.Hup | wait.Err)
+}
+
+// WaitQueue is where changes of Readiness are notified.
+func (f *file) WaitQueue() *wait.Queue { return &f.t.queue }
+
+// Stream marks terminals as having no position.
+func (*file) Stream() {}
+
+// Of is the terminal that ops are of, nil if they are not of a terminal.
+func Of(ops vfs.FileOps) *TTY {
+	if f, ok := ops.(*file); ok {
+		return f.t
+	}
+	return nil
+}
+
+// lockWriter takes the lock that keeps writes from mixing.
+func (t *TTY) lockWriter(c vfs.Caller, nonblock bool) error {
+	try := func() bool {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.busy {
+			return false
+		}
+		t.busy = true
+		return true
+	}
+	if try() {
+		return nil
+	}
+	if nonblock {
+		return unix.EAGAIN
+	}
+	return t.queue.Wait(c, wait.All, ktime.Forever, try)
+}
+
+func (t *TTY) unlockWriter() {
+	t.mu.Lock()
+	t.busy = false
+	t.mu.Unlock()
+	t.queue.Notify(wait.Out | wait.WrNorm)
+}
+
+func (t *TTY) String() string { return fmt.Sprintf("%s (%d:%d)", t.name, t.major, t.minor) }

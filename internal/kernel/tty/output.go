@@ -1,0 +1,317 @@
+package tty
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/ktime"
+	"github.com/user-mode-linux/linux/internal/kernel/uio"
+	"github.com/user-mode-linux/linux/internal/kernel/vfs"
+)
+
+const (
+	// echoLimit bounds echo that the port has no room for, logLimit kernel messages; the rest is lost.
+	echoLimit = 4096
+	logLimit  = 256 << 10
+	// minRoom is the least room that a write uses: a tab can become 8 spaces.
+	minRoom = 8
+	// chunk is how much of a write is processed at a time.
+	chunk = 4096
+)
+
+// output is the sending half of the line discipline. TTY.mu guards it.
+type output struct {
+	column, canonColumn int
+	// pending is echo and kernel messages, processed, that the port had no room for. It goes before anything else.
+	pending []byte
+	// scratch holds processed bytes on their way to the port.
+	scratch []byte
+}
+
+// stopOutput and startOutput are STOP and START.
+func (t *TTY) stopOutput() {
+	if !t.stopped {
+		t.stopped = true
+		if t.pty != nil {
+			t.pty.status(unix.TIOCPKT_STOP, unix.TIOCPKT_START)
+		}
+	}
+}
+
+func (t *TTY) startOutput() {
+	if t.stopped {
+		if t.pty != nil {
+			t.pty.status(unix.TIOCPKT_START, unix.TIOCPKT_STOP)
+		}
+		t.resumeOutput()
+	}
+}
+
+// resumeOutput ends a stop of any kind.
+func (t *TTY) resumeOutput() {
+	t.stopped, t.tcoStopped = false, false
+	t.flushPending()
+	t.after.events |= writeEvents
+}
+
+// WriteWakeup says that the port has room again.
+func (t *TTY) WriteWakeup() {
+	t.mu.Lock()
+	t.flushPending()
+	if len(t.out.pending) == 0 && !t.stopped {
+		t.after.events |= writeEvents
+	}
+	t.unlock()
+}
+
+// flushPending sends what had to wait.
+func (t *TTY) flushPending() {
+	if len(t.out.pending) == 0 || t.stopped {
+		return
+	}
+	n := t.port.Write(t.out.pending)
+	t.out.pending = t.out.pending[:copy(t.out.pending, t.out.pending[n:])]
+	if len(t.out.pending) == 0 && cap(t.out.pending) > 2*echoLimit {
+		t.out.pending = nil
+	}
+}
+
+// roomLocked is how many bytes a write may send now.
+func (t *TTY) roomLocked() int {
+	if t.stopped {
+		return 0
+	}
+	t.flushPending()
+	if len(t.out.pending) > 0 {
+		return 0
+	}
+	return t.port.Room()
+}
+
+// emit queues one processed byte of echo.
+func (t *TTY) emit(c byte) {
+	if len(t.out.pending) < echoLimit {
+		t.out.pending = append(t.out.pending, c)
+	}
+}
+
+// sendRaw sends a byte past everything (flow control characters).
+func (t *TTY) sendRaw(c byte) {
+	if c != disabled {
+		t.port.Write([]byte{c})
+	}
+}
+
+// echo shows a typed byte, control characters as ^X with ECHOCTL.
+func (t *TTY) echo(c byte) {
+	if t.termios.Lflag&unix.ECHOCTL != 0 && isControl(c) && c != '\t' {
+		t.emit('^')
+		t.emit(c ^ 0x40)
+		t.out.column += 2
+		return
+	}
+	t.echoRaw(c)
+}
+
+// echoRaw echoes through output processing only.
+func (t *TTY) echoRaw(c byte) {
+	if t.termios.Oflag&unix.OPOST == 0 {
+		t.emit(c)
+		return
+	}
+	var b [8]byte
+	for _, c := range t.post(b[:0], c) {
+		t.emit(c)
+	}
+}
+
+// post is output processing (OPOST) of one byte: it appends what is to be sent, at most 8 bytes.
+func (t *TTY) post(dst []byte, c byte) []byte {
+	o, fl := &t.out, t.termios.Oflag
+	switch c {
+	case '\n':
+		if fl&unix.ONLRET != 0 {
+			o.column = 0
+		}
+		if fl&unix.ONLCR != 0 {
+			o.column, o.canonColumn = 0, 0
+			return append(dst, '\r', '\n')
+		}
+		o.canonColumn = o.column
+	case '\r':
+		if fl&unix.ONOCR != 0 && o.column == 0 {
+			return dst
+		}
+		if fl&unix.OCRNL != 0 {
+			c = '\n'
+			if fl&unix.ONLRET != 0 {
+				o.column, o.canonColumn = 0, 0
+			}
+		} else {
+			o.column, o.canonColumn = 0, 0
+		}
+	case '\t':
+		n := 8 - o.column&7
+		o.column += n
+		if fl&tabDelay == expandTabs {
+			return append(dst, "        "[:n]...)
+		}
+	case '\b':
+		if o.column > 0 {
+			o.column--
+		}
+	default:
+		if !isControl(c) {
+			if fl&unix.OLCUC != 0 && c >= 'a' && c <= 'z' {
+				c -= 'a' - 'A'
+			}
+			if !continuation(&t.termios, c) {
+				o.column++
+			}
+		}
+	}
+	return append(dst, c)
+}
+
+// send processes and sends as much of p as there is room for.
+func (t *TTY) send(p []byte) int {
+	room := t.roomLocked()
+	if room < minRoom {
+		return 0
+	}
+	if t.termios.Oflag&unix.OPOST == 0 {
+		return t.port.Write(p[:min(room, len(p))])
+	}
+	if t.out.scratch == nil {
+		t.out.scratch = make([]byte, 0, 2*chunk)
+	}
+	b := t.out.scratch[:0]
+	limit := min(room, cap(b))
+	n := 0
+	for n < len(p) {
+		c := p[n]
+		need := 1
+		switch c {
+		case '\n':
+			need = 2
+		case '\t':
+			need = 8
+		}
+		if len(b)+need > limit {
+			break
+		}
+		b = t.post(b, c)
+		n++
+	}
+	k := t.port.Write(b)
+	// Room was promised; what does not fit nevertheless waits in front of all other output.
+	t.out.pending = append(t.out.pending, b[k:]...)
+	return n
+}
+
+// Write is write(2) on a terminal.
+func (f *file) Write(c vfs.Caller, vf *vfs.File, src *uio.Src, _ int64) (int, error) {
+	t := f.t
+	if f.console {
+		if r := redirected(); r != nil {
+			return r.Write(c, vf, src, 0)
+		}
+	} else {
+		if f.hung.Load() {
+			return 0, unix.EIO
+		}
+		t.mu.Lock()
+		tostop := t.termios.Lflag&unix.TOSTOP != 0
+		t.mu.Unlock()
+		if tostop {
+			if err := t.checkChange(c, unix.SIGTTOU); err != nil {
+				return 0, err
+			}
+		}
+	}
+	if src.Len() == 0 {
+		return 0, nil
+	}
+	if err := t.lockWriter(c, vf.Nonblock()); err != nil {
+		return 0, err
+	}
+	defer t.unlockWriter()
+	if t.wbuf == nil {
+		t.wbuf = make([]byte, chunk)
+	}
+	done := 0
+	for src.Len() > 0 {
+		n, err := src.CopyIn(t.wbuf)
+		k, werr := f.writeChunk(c, vf.Nonblock(), t.wbuf[:n])
+		done += k
+		if werr != nil {
+			err = werr
+		}
+		if err != nil {
+			if done > 0 {
+				return done, nil
+			}
+			return 0, err
+		}
+	}
+	return done, nil
+}
+
+// writeChunk sends p, waiting for room.
+func (f *file) writeChunk(c vfs.Caller, nonblock bool, p []byte) (int, error) {
+	t := f.t
+	done := 0
+	for done < len(p) {
+		t.mu.Lock()
+		if f.dead() {
+			t.mu.Unlock()
+			return done, unix.EIO
+		}
+		k := t.send(p[done:])
+		t.unlock()
+		if done += k; done == len(p) {
+			break
+		}
+		if k > 0 {
+			continue
+		}
+		if nonblock {
+			return done, unix.EAGAIN
+		}
+		err := t.queue.Wait(c, writeEvents, ktime.Forever, func() bool {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			return f.dead() || t.roomLocked() >= minRoom
+		})
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// dead tells whether output can not go anywhere any more.
+func (f *file) dead() bool { return f.hung.Load() || f.t.otherClosed }
+
+// drain waits until all output is sent (tcdrain).
+func (f *file) drain(c vfs.Caller) error {
+	t := f.t
+	return t.queue.Wait(c, writeEvents, ktime.Forever, func() bool {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.flushPending()
+		return f.dead() || len(t.out.pending) == 0 && t.port.Pending() == 0
+	})
+}
+
+// Inject writes kernel text to the terminal past its settings, as printk does: lines end in CR LF.
+func (t *TTY) Inject(p []byte) {
+	t.mu.Lock()
+	if len(t.out.pending) == 0 {
+		p = p[t.port.Write(p):]
+	}
+	if len(t.out.pending)+len(p) <= logLimit {
+		t.out.pending = append(t.out.pending, p...)
+	}
+	t.out.column, t.out.canonColumn = 0, 0
+	t.unlock()
+}

@@ -1,0 +1,114 @@
+package tty
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/vfs"
+)
+
+// Ioctl is ioctl(2) on a master. Settings, window size and job control are the slave's.
+func (m *master) Ioctl(c vfs.Caller, vf *vfs.File, cmd uint32, arg uint64) (uint64, error) {
+	p, t := m.p, m.p.slave
+	a := args{c.Mem(), arg}
+	switch cmd {
+	case unix.TIOCGPTN:
+		return 0, a.outInt(int32(p.index))
+	case unix.TIOCSPTLCK, unix.TIOCPKT:
+		v, err := a.inInt()
+		if err != nil {
+			return 0, err
+		}
+		p.mu.Lock()
+		if cmd == unix.TIOCSPTLCK {
+			p.locked = v != 0
+		} else if on := v != 0; on != p.packet {
+			p.packet, p.pktStatus = on, 0
+		}
+		p.mu.Unlock()
+		return 0, nil
+	case tiocgptlck, tiocgpkt:
+		p.mu.Lock()
+		on := p.locked
+		if cmd == tiocgpkt {
+			on = p.packet
+		}
+		p.mu.Unlock()
+		return 0, a.outInt(int32(b2i(on)))
+	case tiocgptpeer:
+		return p.openPeer(c, uint32(arg))
+	case tiocsig:
+		if arg < 1 || arg > 64 {
+			return 0, unix.EINVAL
+		}
+		if pgrp := t.ForegroundPgrp(); pgrp != 0 {
+			ctl().SignalPgrp(pgrp, unix.Signal(arg))
+		}
+		return 0, nil
+	case unix.TIOCINQ:
+		p.mu.Lock()
+		n := p.used()
+		p.mu.Unlock()
+		return 0, a.outInt(int32(n))
+	case unix.TIOCOUTQ:
+		return 0, a.outInt(0)
+	case unix.TCFLSH:
+		return 0, m.flush(arg)
+	case unix.TCSBRK, unix.TCSBRKP, unix.TIOCSBRK, unix.TIOCCBRK, unix.TIOCNXCL:
+		return 0, nil
+	case unix.TIOCGETD:
+		return 0, a.outInt(0)
+	case unix.TIOCCONS:
+		return 0, unix.EINVAL
+	case unix.TIOCNOTTY:
+		return 0, unix.ENOTTY
+	case tiocgdev:
+		return 0, a.outInt(int32(p.index&0xff | 128<<8 | p.index&^0xff<<12))
+	}
+	return 0, t.commonIoctl(c, vf, cmd, a, true, nil)
+}
+
+// flush is TCFLSH on a master: its input is the slave's output, and the other way round.
+func (m *master) flush(arg uint64) error {
+	if arg > unix.TCIOFLUSH {
+		return unix.EINVAL
+	}
+	p, t := m.p, m.p.slave
+	if arg != unix.TCOFLUSH {
+		p.mu.Lock()
+		p.rd, p.full = p.wr, false
+		p.mu.Unlock()
+		t.WriteWakeup()
+	}
+	if arg != unix.TCIFLUSH {
+		t.mu.Lock()
+		t.in.flip = t.in.flip[:0]
+		t.in.throttle = false
+		t.after.unthrottle = true
+		t.unlock()
+	}
+	return nil
+}
+
+// fileTable is what a caller must have for TIOCGPTPEER.
+type fileTable interface{ Files() *vfs.FDTable }
+
+// openPeer is TIOCGPTPEER: it opens the slave without its name.
+func (p *Pty) openPeer(c vfs.Caller, flags uint32) (uint64, error) {
+	ft, ok := c.(fileTable)
+	in := p.host.PtyInode(p.index)
+	if !ok || in == nil {
+		return 0, unix.EIO
+	}
+	probe := vfs.NewFile(vfs.Path{}, in, nil, flags)
+	ops, err := p.slave.open(c, probe, false, flags&unix.O_NOCTTY != 0)
+	if err != nil {
+		return 0, err
+	}
+	f := vfs.NewAnonFileAt("/dev/"+p.slave.name, in, ops, flags&^unix.O_CLOEXEC)
+	fd, err := ft.Files().Install(c, f, 0, flags&unix.O_CLOEXEC != 0)
+	if err != nil {
+		f.DecRef()
+		return 0, err
+	}
+	return uint64(fd), nil
+}
