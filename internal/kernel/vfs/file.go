@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/uio"
 )
 
 // File is an open file description (open(2)): what file descriptors refer to.
@@ -24,7 +26,17 @@ type File struct {
 	posMu sync.Mutex
 	pos   int64
 
-	// Owner is F_SETOWN's and F_SETSIG's, for SIGIO and SIGURG.
+	typ     uint32 // S_IFMT of Inode, immutable
+	counted bool   // counted as a writer; set once at open
+	stream  bool   // Ops is a Streamer; set with Ops
+	locked  bool   // the position needs posMu: regular files and directories
+
+	// privsGone: setuid bits and file capabilities have been dropped by a write through this file.
+	privsGone atomic.Bool
+	// hasLocks: a flock or OFD lock was once taken.
+	hasLocks atomic.Bool
+
+	// owner is F_SETOWN's and F_SETSIG's, for SIGIO and SIGURG.
 	owner atomic.Pointer[Owner]
 
 	// watch is told when the file is gone; the last DecRef calls tellWatchers before Ops.Release.
@@ -58,14 +70,142 @@ func (f *File) Nonblock() bool { return f.Flags()&unix.O_NONBLOCK != 0 }
 
 // NewFile makes an open file description with one reference.
 func NewFile(p Path, in Inode, ops FileOps, flags uint32) *File {
-	f := &File{Path: p, Inode: in, Ops: ops}
+	f := &File{Path: p, Inode: in}
+	switch {
+	case p.Dentry != nil:
+		f.typ = p.Dentry.typ
+	case in != nil:
+		a := in.Attr()
+		f.typ = a.Mode & unix.S_IFMT
+	}
 	f.flags.Store(flags)
 	f.refs.Store(1)
+	if ops != nil {
+		f.setOps(ops)
+	}
 	return f
 }
 
-// IncRef takes a reference.
+func (f *File) setOps(ops FileOps) {
+	f.Ops = ops
+	_, f.stream = ops.(Streamer)
+	f.locked = !f.stream && (f.typ == unix.S_IFREG || f.typ == unix.S_IFDIR)
+}
+
+// IncRef takes a reference; the caller has one already.
 func (f *File) IncRef() *File { f.refs.Add(1); return f }
 
-// SetPos sets the position; only for FileOps called with the position locked.
-func (f *File) SetPos(p int64) { f.pos = p }
+// tryGet takes a reference unless the file has been released.
+func (f *File) tryGet() bool {
+	for {
+		n := f.refs.Load()
+		if n <= 0 {
+			return false
+		}
+		if f.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// DecRef drops a reference; the last one releases the file.
+func (f *File) DecRef() {
+	if f.refs.Add(-1) != 0 {
+		return
+	}
+	if f.Flags()&unix.O_PATH == 0 {
+		if f.Writable() {
+			Notify(unix.IN_CLOSE_WRITE, f.Path)
+		} else {
+			Notify(unix.IN_CLOSE_NOWRITE, f.Path)
+		}
+		if f.hasLocks.Load() {
+			f.dropLocks()
+		}
+	}
+	if f.Ops != nil {
+		f.Ops.Release(f)
+	}
+	f.putWrite()
+	f.Path.Put()
+}
+
+// SetPos sets the position; only for FileOps called with the position locked. After an append it is the end of what was
+// written.
+func (f *File) SetPos(p int64) { atomic.StoreInt64(&f.pos, p) }
+
+// Pos is the position.
+func (f *File) Pos() int64 { return atomic.LoadInt64(&f.pos) }
+
+// Owner is who gets SIGIO, nil for nobody. SetOwner sets it.
+func (f *File) Owner() *Owner { return f.owner.Load() }
+
+// SetOwner is F_SETOWN's and F_SETSIG's.
+func (f *File) SetOwner(o *Owner) { f.owner.Store(o) }
+
+// Type is S_IFMT of the file.
+func (f *File) Type() uint32 { return f.typ }
+
+// IsPath reports whether the file was opened with O_PATH: most calls on it give EBADF.
+func (f *File) IsPath() bool { return f.Flags()&unix.O_PATH != 0 }
+
+// IsStream reports whether the file has no position.
+func (f *File) IsStream() bool { return f.stream }
+
+// Attr is fstat's answer.
+func (f *File) Attr() Attr { return f.Inode.Attr() }
+
+// NoExec reports whether the file cannot be mapped for execution because of its mount.
+func (f *File) NoExec() bool { return f.Path.Mount != nil && f.Path.Mount.Flags()&unix.MS_NOEXEC != 0 }
+
+// NoSuid reports whether set-user-id bits and file capabilities of the file do not count because of its mount.
+func (f *File) NoSuid() bool { return f.Path.Mount != nil && f.Path.Mount.Flags()&unix.MS_NOSUID != 0 }
+
+// SetStatus is F_SETFL: O_APPEND, O_ASYNC, O_DIRECT, O_NOATIME and O_NONBLOCK change to what they are in flags.
+func (f *File) SetStatus(c Caller, flags uint32) error {
+	const settable = unix.O_APPEND | unix.O_ASYNC | unix.O_DIRECT | unix.O_NOATIME | unix.O_NONBLOCK
+	a := f.Attr()
+	old := f.Flags()
+	if old&unix.O_APPEND != 0 && flags&unix.O_APPEND == 0 && a.Flags&unix.STATX_ATTR_APPEND != 0 {
+		return unix.EPERM
+	}
+	if flags&^old&unix.O_NOATIME != 0 && !ownerOrCapable(c.Cred(), &a) {
+		return unix.EPERM
+	}
+	nu := old&^settable | flags&settable
+	if s, ok := f.Ops.(StatusSetter); ok {
+		if err := s.SetStatus(f, nu); err != nil {
+			return err
+		}
+	}
+	for !f.flags.CompareAndSwap(old, nu) {
+		old = f.Flags()
+		nu = old&^settable | flags&settable
+	}
+	return nil
+}
+
+// SetFlag sets or clears one status flag, for FIONBIO and FIOASYNC.
+func (f *File) SetFlag(flag uint32, on bool) error {
+	fl := f.Flags() &^ flag
+	if on {
+		fl |= flag
+	}
+	if s, ok := f.Ops.(StatusSetter); ok {
+		if err := s.SetStatus(f, fl); err != nil {
+			return err
+		}
+	}
+	if on {
+		f.flags.Or(flag)
+	} else {
+		f.flags.And(^flag)
+	}
+	return nil
+}
+
+// noOps are the operations of O_PATH files.
+type noOps struct{ FileBase }
+
+func (noOps) Read(Caller, *File, *uio.Dst, int64) (int, error)  { return 0, unix.EBADF }
+func (noOps) Write(Caller, *File, *uio.Src, int64) (int, error) { return 0, unix.EBADF }
