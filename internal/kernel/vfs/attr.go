@@ -16,7 +16,7 @@ func Stat(c Caller, dir *File, path string, flags int) (Attr, error) {
 	if err != nil {
 		return Attr{}, err
 	}
-	a := p.Dentry.inode.Attr()
+	a := p.Attr()
 	p.Put()
 	return a, nil
 }

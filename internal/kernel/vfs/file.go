@@ -123,6 +123,7 @@ func (f *File) DecRef() {
 			f.dropLocks()
 		}
 	}
+	f.tellWatchers()
 	if f.Ops != nil {
 		f.Ops.Release(f)
 	}
@@ -153,7 +154,11 @@ func (f *File) IsPath() bool { return f.Flags()&unix.O_PATH != 0 }
 func (f *File) IsStream() bool { return f.stream }
 
 // Attr is fstat's answer.
-func (f *File) Attr() Attr { return f.Inode.Attr() }
+func (f *File) Attr() Attr {
+	a := f.Inode.Attr()
+	a.Dev = f.Inode.Super().Dev()
+	return a
+}
 
 // NoExec reports whether the file cannot be mapped for execution because of its mount.
 func (f *File) NoExec() bool { return f.Path.Mount != nil && f.Path.Mount.Flags()&unix.MS_NOEXEC != 0 }

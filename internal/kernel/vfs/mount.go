@@ -163,6 +163,13 @@ func (p Path) under() (Path, bool) {
 	return Path{p.Mount.parent, p.Mount.point}, true
 }
 
+// Attr is what stat(2) tells about the file at the path.
+func (p Path) Attr() Attr {
+	a := p.Dentry.inode.Attr()
+	a.Dev = p.Dentry.sb.sb.Dev()
+	return a
+}
+
 // Namespace is a mount name space: a tree of mounts.
 type Namespace struct {
 	id int64
