@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
 
 // Lookup finds a node by what people write in root= and mount without a file system to look in: /dev/ubda, ubda1,
@@ -83,4 +85,28 @@ func cutPrefixFold(s, prefix string) (string, bool) {
 		return s, false
 	}
 	return s[len(prefix):], true
+}
+
+// Find resolves a device as mount(2) names it: the path of a block special file in the caller's tree, or, when there is
+// no caller with a tree yet (mounting the root), what Lookup understands. ENOTBLK, ENXIO, or what the path walk says.
+func Find(c vfs.Caller, source string) (*Node, error) {
+	if c == nil || c.FS() == nil {
+		if n := Lookup(source); n != nil {
+			return n, nil
+		}
+		return nil, unix.ENXIO
+	}
+	p, err := vfs.Lookup(c, nil, source, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Put()
+	a := p.Inode().Attr()
+	if a.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return nil, unix.ENOTBLK
+	}
+	if n := ByRdev(a.Rdev); n != nil {
+		return n, nil
+	}
+	return nil, unix.ENXIO
 }

@@ -1,0 +1,290 @@
+package ext4
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"weak"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/fs/ext4/disk"
+	"github.com/user-mode-linux/linux/internal/kernel/platform"
+	"github.com/user-mode-linux/linux/internal/kernel/vfs"
+)
+
+// inode is a file. It implements vfs.Inode for every type of file and vfs.Mapping.
+type inode struct {
+	sb   *superBlock
+	ino  uint32
+	raw  disk.Inode
+	room []byte // the inode as stored, for attributes inside it; nil if there are none
+	seed uint32 // of its blocks' checksums
+	attr vfs.Attr
+
+	lastRun atomic.Pointer[run] // the run that was found last
+	dx      atomic.Bool         // the hash tree was found unusable: search linearly
+
+	mu sync.Mutex
+	// +checklocks:mu
+	mem platform.Memfile
+	// +checklocks:mu
+	filled map[uint64]struct{} // chunks of mem that hold the file's content
+	// +checklocks:mu
+	mapped int
+}
+
+// iget returns the inode with a number. special allows the reserved ones.
+func (sb *superBlock) iget(ino uint32, special bool) (*inode, error) {
+	if ino == 0 || ino > sb.s.InodesCount || ino < sb.s.FirstInode && ino != disk.RootInode && !special {
+		return nil, sb.errorf(errCorrupt, "inode #%d: bad inode number", ino)
+	}
+	sb.mu.Lock()
+	in := sb.inodes[ino].Value()
+	sb.mu.Unlock()
+	if in != nil {
+		return in, nil
+	}
+	in, err := sb.load(ino)
+	if err != nil {
+		return nil, err
+	}
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
+	if old := sb.inodes[ino].Value(); old != nil {
+		return old, nil
+	}
+	w := weak.Make(in)
+	sb.inodes[ino] = w
+	runtime.AddCleanup(in, func(ino uint32) {
+		sb.mu.Lock()
+		if sb.inodes[ino] == w {
+			delete(sb.inodes, ino)
+		}
+		sb.mu.Unlock()
+	}, ino)
+	return in, nil
+}
+
+// load reads an inode from its table.
+func (sb *superBlock) load(ino uint32) (*inode, error) {
+	group, index := (ino-1)/sb.s.InodesPerGroup, (ino-1)%sb.s.InodesPerGroup
+	off := uint64(index) * uint64(sb.inodeSize)
+	block := sb.tables[group] + off>>sb.blockBits
+	tableEnd := sb.tables[group] + (uint64(sb.s.InodesPerGroup)*uint64(sb.inodeSize)+uint64(sb.blockSize)-1)>>sb.blockBits
+	b, err := sb.cache.GetAhead(block, int(min(8, tableEnd-block)))
+	if err != nil {
+		return nil, sb.errorf(unix.EIO, "inode #%d: block %d: unable to read itable block", ino, block)
+	}
+	defer b.Release()
+	at := int(off) & (sb.blockSize - 1)
+	raw := b.Data()[at : at+sb.inodeSize]
+	in := &inode{sb: sb, ino: ino}
+	d := &in.raw
+	d.Decode(raw)
+	if sb.csum {
+		sum, wide := disk.InodeChecksum(sb.seed, ino, raw)
+		stored := d.Checksum
+		if !wide {
+			stored &= 0xffff
+		}
+		if sum != stored {
+			return nil, sb.errorf(errBadCRC, "inode #%d: block %d: iget: checksum invalid", ino, block)
+		}
+	}
+	if sb.inodeSize > disk.BaseInodeSize && (disk.BaseInodeSize+int(d.ExtraIsize) > sb.inodeSize || d.ExtraIsize%4 != 0) {
+		return nil, sb.errorf(errCorrupt, "inode #%d: block %d: iget: bad extra_isize %d (inode size %d)", ino, block, d.ExtraIsize, sb.inodeSize)
+	}
+	if d.Links == 0 || d.Mode == 0 {
+		return nil, unix.ESTALE
+	}
+	if sb.inodeSize > disk.BaseInodeSize {
+		if e := disk.BaseInodeSize + int(d.ExtraIsize); e+8 <= sb.inodeSize && leU32(raw[e:]) == disk.XattrMagic {
+			in.room = append([]byte(nil), raw...)
+		}
+	}
+	in.seed = disk.InodeSeed(sb.seed, ino, d.Generation)
+	if err := in.setAttr(); err != nil {
+		return nil, err
+	}
+	return in, nil
+}
+
+func leU32(b []byte) uint32 {
+	return uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16 | uint32(b[3])<<24
+}
+
+func timespec(t disk.Time) unix.Timespec {
+	if t.Nsec >= 1e9 {
+		t.Nsec = 0
+	}
+	return unix.Timespec{Sec: t.Sec, Nsec: int64(t.Nsec)}
+}
+
+// setAttr computes what stat tells and checks what can be checked of it.
+func (in *inode) setAttr() error {
+	sb, d := in.sb, &in.raw
+	a := &in.attr
+	*a = vfs.Attr{
+		Ino: uint64(in.ino), Mode: uint32(d.Mode), Nlink: uint32(d.Links), UID: d.UID, GID: d.GID, Blksize: int64(sb.blockSize),
+		Atime: timespec(d.Atime), Mtime: timespec(d.Mtime), Ctime: timespec(d.Ctime), Btime: timespec(d.Crtime),
+	}
+	size := d.Size
+	switch typ := a.Mode & unix.S_IFMT; typ {
+	case unix.S_IFREG:
+	case unix.S_IFDIR:
+		if sb.s.Incompat&disk.IncompatLargedir == 0 {
+			size &= 1<<32 - 1 // the upper half was the ACL of directories
+		}
+		if size > 1<<40 {
+			return sb.errorf(errCorrupt, "inode #%d: iget: bad i_size for directory: %d", in.ino, size)
+		}
+	case unix.S_IFLNK:
+		size &= 1<<32 - 1
+		if size == 0 || size > uint64(sb.blockSize) || size > unix.PathMax {
+			return sb.errorf(errCorrupt, "inode #%d: iget: bad symlink size %d", in.ino, size)
+		}
+	case unix.S_IFCHR, unix.S_IFBLK:
+		a.Rdev = unix.Mkdev(d.DecodeRdev())
+		size = 0
+	case unix.S_IFIFO, unix.S_IFSOCK:
+		size = 0
+	default:
+		return sb.errorf(errCorrupt, "inode #%d: iget: bogus i_mode (%o)", in.ino, d.Mode)
+	}
+	if size > 1<<63-1 || size>>sb.blockBits >= 1<<32 {
+		return sb.errorf(errCorrupt, "inode #%d: iget: bad i_size value: %d", in.ino, size)
+	}
+	a.Size = int64(size)
+	blocks := d.Blocks
+	if sb.s.ROCompat&disk.ROHugeFile == 0 {
+		blocks &= 1<<32 - 1
+	} else if d.Flags&disk.InodeHugeFile != 0 {
+		blocks <<= sb.blockBits - 9
+	}
+	a.Blocks = int64(blocks)
+	for _, f := range [...]struct {
+		flag uint32
+		attr uint64
+	}{
+		{disk.InodeAppend, unix.STATX_ATTR_APPEND}, {disk.InodeCompressed, unix.STATX_ATTR_COMPRESSED},
+		{disk.InodeEncrypt, unix.STATX_ATTR_ENCRYPTED}, {disk.InodeImmutable, unix.STATX_ATTR_IMMUTABLE},
+		{disk.InodeNodump, unix.STATX_ATTR_NODUMP}, {disk.InodeVerity, unix.STATX_ATTR_VERITY},
+	} {
+		if d.Flags&f.flag != 0 {
+			a.Flags |= f.attr
+		}
+	}
+	if d.Flags&disk.InodeInlineData != 0 && sb.s.Incompat&disk.IncompatInlineData == 0 {
+		return sb.errorf(errCorrupt, "inode #%d: iget: unexpected inline data flag", in.ino)
+	}
+	if in.inline() && in.raw.Flags&disk.InodeExtents != 0 {
+		return sb.errorf(errCorrupt, "inode #%d: iget: both inline data and extents", in.ino)
+	}
+	return nil
+}
+
+// inline reports that the content is in the inode itself.
+func (in *inode) inline() bool { return in.raw.Flags&disk.InodeInlineData != 0 }
+
+// Super, Attr and Forget are vfs.Inode's.
+func (in *inode) Super() vfs.SuperBlock { return in.sb }
+func (in *inode) Attr() vfs.Attr        { return in.attr }
+
+// Forget drops memory that nobody maps.
+func (in *inode) Forget() { in.Mapped(0) }
+
+// The calls that change something are refused: the file system is read-only.
+func (in *inode) SetAttr(vfs.Caller, *vfs.SetAttr) error                { return unix.EROFS }
+func (in *inode) Mkdir(vfs.Caller, string, uint32) (vfs.Inode, error)   { return nil, unix.EROFS }
+func (in *inode) Symlink(vfs.Caller, string, string) (vfs.Inode, error) { return nil, unix.EROFS }
+func (in *inode) Link(vfs.Caller, vfs.Inode, string) error              { return unix.EROFS }
+func (in *inode) Unlink(vfs.Caller, string, vfs.Inode) error            { return unix.EROFS }
+func (in *inode) Rmdir(vfs.Caller, string, vfs.Inode) error             { return unix.EROFS }
+func (in *inode) Setxattr(vfs.Caller, string, []byte, int) error        { return unix.EROFS }
+func (in *inode) Removexattr(vfs.Caller, string) error                  { return unix.EROFS }
+func (in *inode) Create(vfs.Caller, string, uint32, uint64) (vfs.Inode, error) {
+	return nil, unix.EROFS
+}
+
+// Rename is refused.
+func (in *inode) Rename(vfs.Caller, string, vfs.Inode, vfs.Inode, string, vfs.Inode, uint32) error {
+	return unix.EROFS
+}
+
+// Readlink returns the target of a symbolic link.
+func (in *inode) Readlink(vfs.Caller) (string, error) {
+	if !in.attr.IsSymlink() {
+		return "", unix.EINVAL
+	}
+	n := int(in.attr.Size)
+	var p []byte
+	switch {
+	case in.inline():
+		b, err := in.inlineData()
+		if err != nil {
+			return "", err
+		}
+		p = b
+	case in.fastSymlink():
+		if n >= disk.BlockBytes {
+			return "", in.sb.errorf(errCorrupt, "inode #%d: bad symlink size %d", in.ino, n)
+		}
+		p = in.raw.Block[:n]
+	default:
+		r, err := in.mapBlock(0)
+		if err != nil {
+			return "", err
+		}
+		if r.kind != written {
+			return "", in.sb.errorf(errCorrupt, "inode #%d: bad symlink", in.ino)
+		}
+		b, err := in.sb.block(r.phys)
+		if err != nil {
+			return "", err
+		}
+		defer b.Release()
+		p = b.Data()[:n]
+	}
+	if len(p) < n {
+		return "", in.sb.errorf(errCorrupt, "inode #%d: bad symlink size %d", in.ino, n)
+	}
+	for i, c := range p[:n] {
+		if c == 0 {
+			p, n = p[:i], i
+			break
+		}
+	}
+	if n == 0 {
+		return "", errCorrupt
+	}
+	return string(p[:n]), nil
+}
+
+// fastSymlink reports that the target is in the block array.
+func (in *inode) fastSymlink() bool {
+	acl := uint64(0)
+	if in.raw.FileACL != 0 {
+		acl = uint64(in.sb.blockSize) << in.sb.clusterLog >> 9
+	}
+	if in.raw.Flags&disk.InodeEAInode != 0 {
+		return in.attr.Size < disk.BlockBytes
+	}
+	return uint64(in.attr.Blocks) == acl
+}
+
+// Open makes the operations of an open file.
+func (in *inode) Open(c vfs.Caller, f *vfs.File) (vfs.FileOps, error) {
+	switch in.attr.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		if in.raw.Flags&(disk.InodeEncrypt|disk.InodeCompressed) != 0 {
+			return nil, unix.ENOKEY
+		}
+		return &file{in: in}, nil
+	case unix.S_IFDIR:
+		return &dir{in: in}, nil
+	case unix.S_IFLNK:
+		return nil, unix.ELOOP
+	}
+	return vfs.OpenSpecial(c, f, in.attr.Mode, in.attr.Rdev)
+}

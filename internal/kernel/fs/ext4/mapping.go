@@ -1,0 +1,175 @@
+package ext4
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/platform"
+	"github.com/user-mode-linux/linux/internal/kernel/uio"
+	"github.com/user-mode-linux/linux/internal/kernel/vfs"
+)
+
+const (
+	pageSize = 4096
+	// maxExtents is how many pieces of the image a mapping may consist of: each is a host mapping of its own.
+	maxExtents = 64
+	// fillChunk is how much of a Memfile is filled at once.
+	fillChunk = 64 << 10
+)
+
+// Mapping is mmap(2). Writable shared mappings cannot be on a read-only file system.
+func (f *file) Mapping(_ vfs.Caller, _ *vfs.File, shared, write bool) (vfs.Mapping, error) {
+	if shared && write {
+		return nil, unix.EROFS
+	}
+	return f.in, nil
+}
+
+// Extents implements vfs.Mapping.
+func (in *inode) Extents(off, n uint64, shared, write bool) ([]vfs.Extent, error) {
+	if shared && write {
+		return nil, unix.EROFS
+	}
+	end := (uint64(in.attr.Size) + pageSize - 1) &^ (pageSize - 1)
+	if off%pageSize != 0 || off >= end || n == 0 {
+		return nil, nil
+	}
+	end = off + min((n+pageSize-1)&^(pageSize-1), end-off)
+	if x, ok := in.imageExtents(off, end); ok {
+		return x, nil
+	}
+	return in.memExtents(off, end)
+}
+
+// imageExtents maps [off, end) from the image. ok is false if something is not in pages of immutable storage.
+func (in *inode) imageExtents(off, end uint64) (out []vfs.Extent, ok bool) {
+	sb := in.sb
+	if sb.mapper == nil || sb.blockSize != pageSize || in.inline() {
+		return nil, false
+	}
+	size := uint64(in.attr.Size)
+	if end > size && !in.zeroTail() {
+		return nil, false
+	}
+	for at := off; at < end; {
+		r, err := in.mapBlock(at / pageSize)
+		if err != nil || r.kind != written {
+			return nil, false
+		}
+		left := min(r.n*pageSize, end-at)
+		phys := int64(r.phys) * pageSize
+		for left > 0 {
+			h, hostOff, k, immutable := sb.mapper.HostRange(phys, int64(left))
+			k &^= pageSize - 1
+			if !immutable || h == nil || k <= 0 || hostOff%pageSize != 0 {
+				return nil, false
+			}
+			if l := len(out) - 1; l >= 0 && out[l].Host == h && out[l].HostOff+out[l].Len == uint64(hostOff) {
+				out[l].Len += uint64(k)
+			} else {
+				if len(out) == maxExtents {
+					return nil, false
+				}
+				out = append(out, vfs.Extent{Off: at, Len: uint64(k), Host: h, HostOff: uint64(hostOff)})
+			}
+			at, phys, left = at+uint64(k), phys+k, left-uint64(k)
+		}
+	}
+	return out, true
+}
+
+// zeroTail reports whether the bytes between the end of the file and the end of its last page are zero in the image.
+func (in *inode) zeroTail() bool {
+	size := uint64(in.attr.Size)
+	r, err := in.mapBlock(size / pageSize)
+	if err != nil || r.kind != written {
+		return false
+	}
+	buf := bounces.Get().(*[]byte)
+	defer bounces.Put(buf)
+	p := (*buf)[:pageSize]
+	if _, err := in.sb.dev.ReadAt(p, int64(r.phys)*pageSize); err != nil {
+		return false
+	}
+	for _, c := range p[size%pageSize:] {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// memExtents maps [off, end) from a Memfile that holds the file's content there.
+func (in *inode) memExtents(off, end uint64) ([]vfs.Extent, error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.mem == nil {
+		if NewMemfile == nil {
+			return nil, unix.ENODEV
+		}
+		m, err := NewMemfile("ext4")
+		if err != nil {
+			return nil, unix.ENOMEM
+		}
+		if err := m.Truncate((in.attr.Size + pageSize - 1) &^ (pageSize - 1)); err != nil {
+			_ = m.Close()
+			return nil, unix.ENOMEM
+		}
+		in.mem, in.filled = m, map[uint64]struct{}{}
+	}
+	if err := in.fillLocked(off, end); err != nil {
+		return nil, err
+	}
+	return []vfs.Extent{{Off: off, Len: end - off, Host: in.mem.Host(), HostOff: off}}, nil
+}
+
+// fillLocked copies the file's data between off and end to the Memfile, whole chunks at a time. Holes stay holes.
+func (in *inode) fillLocked(off, end uint64) error {
+	size := uint64(in.attr.Size)
+	end = min(end, size)
+	var buf *[]byte
+	for at := off &^ (fillChunk - 1); at < end; {
+		if !in.inline() {
+			r, err := in.mapBlock(at >> in.sb.blockBits)
+			if err != nil {
+				return err
+			}
+			// Chunks that lie wholly in a hole need nothing; at stays a multiple of the chunk size.
+			if e := (r.start + r.n) << in.sb.blockBits &^ (fillChunk - 1); r.kind != written && e > at {
+				at = e
+				continue
+			}
+		}
+		if _, ok := in.filled[at/fillChunk]; !ok {
+			if buf == nil {
+				buf = bounces.Get().(*[]byte)
+				defer bounces.Put(buf)
+			}
+			p := (*buf)[:min(fillChunk, size-at)]
+			if n, err := in.read(uio.ToBytes(p), int64(at)); err != nil || n < len(p) {
+				return unix.EIO
+			}
+			if _, err := in.mem.WriteAt(p, int64(at)); err != nil {
+				return unix.ENOMEM
+			}
+			in.filled[at/fillChunk] = struct{}{}
+		}
+		at += fillChunk
+	}
+	return nil
+}
+
+// MSync has nothing to write back.
+func (in *inode) MSync(uint64, uint64) error { return nil }
+
+// Mapped counts mappings; without any the Memfile is dropped.
+func (in *inode) Mapped(delta int) {
+	in.mu.Lock()
+	var m platform.Memfile
+	if in.mapped += delta; in.mapped <= 0 {
+		m, in.mem, in.filled = in.mem, nil, nil
+	}
+	in.mu.Unlock()
+	if m != nil {
+		_ = m.Close()
+	}
+}

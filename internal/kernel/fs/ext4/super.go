@@ -1,0 +1,337 @@
+package ext4
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"weak"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/bdev"
+	"github.com/user-mode-linux/linux/internal/kernel/fs/ext4/disk"
+	"github.com/user-mode-linux/linux/internal/kernel/klog"
+	"github.com/user-mode-linux/linux/internal/kernel/vfs"
+)
+
+// Errors of corrupt file systems (EFSCORRUPTED and EFSBADCRC in Linux).
+const (
+	errCorrupt = unix.EUCLEAN
+	errBadCRC  = unix.EBADMSG
+)
+
+// superBlock is a mounted file system. Everything but what mu guards is immutable.
+type superBlock struct {
+	fstype *vfs.FilesystemType
+	node   *bdev.Node // nil in tests that mount a bare device
+	dev    bdev.Device
+	view   bdev.Viewer // nil if dev is none
+	mapper bdev.Mapper // nil if dev is none
+	cache  *bdev.Cache
+	opts   options
+
+	s          disk.Super
+	seed       uint32
+	csum       bool // metadata_csum
+	filetype   bool
+	blockSize  int
+	blockBits  uint
+	clusterLog uint
+	inodeSize  int
+	descSize   int
+	perBlock   uint32 // descriptors per block
+	groups     uint32
+	tables     []uint64 // first block of each group's inode table
+	hashDelta  uint8    // added to hash versions of images with unsigned characters
+	overhead   uint64   // blocks
+	freeBlocks uint64   // sum over the groups: the superblock's own number is only brought up to date by a clean unmount
+	freeInodes uint64
+	root       *inode
+
+	mu sync.Mutex
+	// +checklocks:mu
+	inodes map[uint32]weak.Pointer[inode]
+}
+
+// errorf logs damage as Linux does and returns err.
+func (sb *superBlock) errorf(err error, format string, args ...any) error {
+	klog.Printf(klog.Crit, "EXT4-fs error (device %s): %s", sb.dev.Name(), fmt.Sprintf(format, args...))
+	return err
+}
+
+// damage turns an error of package disk into an errno, with a log line.
+func (sb *superBlock) damage(err error, format string, args ...any) error {
+	switch err {
+	case disk.ErrCorrupt:
+		return sb.errorf(errCorrupt, format+": corrupt structure", args...)
+	case disk.ErrChecksum:
+		return sb.errorf(errBadCRC, format+": checksum failure", args...)
+	}
+	return err
+}
+
+// block reads a metadata block.
+func (sb *superBlock) block(n uint64) (*bdev.Buffer, error) { return sb.cache.Get(n) }
+
+// validBlocks reports whether n blocks from first on can belong to files and metadata.
+func (sb *superBlock) validBlocks(first, n uint64) bool {
+	return first > uint64(sb.s.FirstDataBlock) && first < sb.s.BlocksCount && n <= sb.s.BlocksCount-first
+}
+
+// Root, Type and Dev are vfs.SuperBlock's.
+func (sb *superBlock) Root() vfs.Inode           { return sb.root }
+func (sb *superBlock) Type() *vfs.FilesystemType { return sb.fstype }
+
+// Dev is the device number of the block device.
+func (sb *superBlock) Dev() uint64 {
+	if sb.node == nil {
+		return 0
+	}
+	return sb.node.Rdev()
+}
+
+// SupportsACL tells the vfs that inodes may have POSIX ACLs.
+func (sb *superBlock) SupportsACL() bool { return !sb.opts.noACL }
+
+// ReadOnly reports that nothing can be written, whatever the mount asked for.
+func (sb *superBlock) ReadOnly() bool { return true }
+
+// Statfs is statfs(2).
+func (sb *superBlock) Statfs() unix.Statfs_t {
+	s := &sb.s
+	free := min(sb.freeBlocks, s.BlocksCount)
+	reserved := min(s.ReservedBlocks, s.BlocksCount)
+	st := unix.Statfs_t{
+		Type: disk.SuperMagic, Bsize: int64(sb.blockSize), Frsize: int64(sb.blockSize), Blocks: s.BlocksCount, Bfree: free,
+		Files: uint64(s.InodesCount), Ffree: min(sb.freeInodes, uint64(s.InodesCount)), Namelen: disk.MaxName,
+		Flags: unix.ST_RDONLY,
+	}
+	if !sb.opts.minixdf {
+		st.Blocks -= min(sb.overhead, s.BlocksCount)
+	}
+	if free > reserved {
+		st.Bavail = free - reserved
+	}
+	le32 := func(b []byte) int32 {
+		return int32(uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16 | uint32(b[3])<<24)
+	}
+	u := s.UUID[:]
+	st.Fsid = unix.Fsid{Val: [2]int32{le32(u) ^ le32(u[8:]), le32(u[4:]) ^ le32(u[12:])}}
+	return st
+}
+
+// Sync has nothing to do: nothing is dirty.
+func (sb *superBlock) Sync() error { return nil }
+
+// Options is the options column of /proc/mounts.
+func (sb *superBlock) Options() string { return sb.opts.String() }
+
+// Remount changes options. Going read-write is refused.
+func (sb *superBlock) Remount(_ vfs.Caller, flags uint64, data string) error {
+	var o options
+	if err := o.parse(sb.dev.Name(), data); err != nil {
+		return err
+	}
+	if flags&unix.MS_RDONLY == 0 {
+		klog.Errf("EXT4-fs (%s): write access unavailable, remounting read-write refused", sb.dev.Name())
+		return unix.EROFS
+	}
+	return nil
+}
+
+// Release gives the device back.
+func (sb *superBlock) Release() {
+	mounted.Lock()
+	if mounted.m[sb.node] == sb {
+		delete(mounted.m, sb.node)
+	}
+	mounted.Unlock()
+	if sb.node != nil {
+		klog.Infof("EXT4-fs (%s): unmounting filesystem %s.", sb.dev.Name(), uuidString(sb.s.UUID))
+		sb.node.Close(sb)
+	}
+}
+
+func uuidString(u [16]byte) string {
+	return fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:])
+}
+
+// hasSuper reports whether a group holds a copy of the superblock and descriptors.
+func (sb *superBlock) hasSuper(group uint32) bool {
+	s := &sb.s
+	if s.Compat&disk.CompatSparseSuper2 != 0 {
+		return group == 0 || group == s.BackupBGs[0] || group == s.BackupBGs[1]
+	}
+	if group <= 1 || s.ROCompat&disk.ROSparseSuper == 0 {
+		return true
+	}
+	for _, base := range [3]uint64{3, 5, 7} {
+		n := base
+		for n < uint64(group) {
+			n *= base
+		}
+		if n == uint64(group) {
+			return true
+		}
+	}
+	return false
+}
+
+// groupFirst is the first block of a group.
+func (sb *superBlock) groupFirst(group uint32) uint64 {
+	return uint64(group)*uint64(sb.s.BlocksPerGroup) + uint64(sb.s.FirstDataBlock)
+}
+
+// descBlock is where the nr-th block of descriptors is.
+func (sb *superBlock) descBlock(nr uint32) uint64 {
+	if sb.s.Incompat&disk.IncompatMetaBG == 0 || nr < sb.s.FirstMetaBG {
+		return uint64(sb.s.FirstDataBlock) + 1 + uint64(nr)
+	}
+	group := nr * sb.perBlock
+	at := sb.groupFirst(group)
+	if sb.hasSuper(group) {
+		at++
+	}
+	return at
+}
+
+// readGroups reads and checks all group descriptors.
+func (sb *superBlock) readGroups() error {
+	sb.tables = make([]uint64, sb.groups)
+	sb.freeBlocks, sb.freeInodes = 0, 0
+	tableBlocks := (uint64(sb.s.InodesPerGroup)*uint64(sb.inodeSize) + uint64(sb.blockSize) - 1) / uint64(sb.blockSize)
+	var g disk.GroupDesc
+	for i := uint32(0); i < sb.groups; {
+		nr := i / sb.perBlock
+		b, err := sb.block(sb.descBlock(nr))
+		if err != nil {
+			klog.Errf("EXT4-fs (%s): can't read group descriptor %d", sb.dev.Name(), nr)
+			return unix.EINVAL
+		}
+		for end := min(sb.groups, (nr+1)*sb.perBlock); i < end; i++ {
+			at := int(i%sb.perBlock) * sb.descSize
+			raw := b.Data()[at : at+sb.descSize]
+			g.Decode(raw)
+			if sum, ok := sb.s.GroupChecksum(i, raw); ok && sum != g.Checksum {
+				klog.Errf("EXT4-fs (%s): ext4_check_descriptors: Checksum for group %d failed (%d!=%d)", sb.dev.Name(), i, sum, g.Checksum)
+				b.Release()
+				return errBadCRC
+			}
+			if !sb.validBlocks(g.InodeTable, tableBlocks) {
+				klog.Errf("EXT4-fs (%s): ext4_check_descriptors: Inode table for group %d not in group (block %d)!", sb.dev.Name(), i, g.InodeTable)
+				b.Release()
+				return errCorrupt
+			}
+			sb.tables[i] = g.InodeTable
+			sb.freeBlocks += uint64(g.FreeBlocks) << sb.clusterLog
+			sb.freeInodes += uint64(g.FreeInodes)
+		}
+		b.Release()
+	}
+	return nil
+}
+
+// computeOverhead counts the blocks that never hold files, for statfs.
+func (sb *superBlock) computeOverhead() {
+	s := &sb.s
+	if s.OverheadClusters != 0 {
+		sb.overhead = uint64(s.OverheadClusters) << sb.clusterLog
+		return
+	}
+	table := (uint64(s.InodesPerGroup)*uint64(sb.inodeSize) + uint64(sb.blockSize) - 1) / uint64(sb.blockSize)
+	gdt := (uint64(sb.groups) + uint64(sb.perBlock) - 1) / uint64(sb.perBlock)
+	n := uint64(s.FirstDataBlock) + uint64(sb.groups)*(table+2)
+	for g := range sb.groups {
+		if sb.hasSuper(g) {
+			n++
+			if s.Incompat&disk.IncompatMetaBG == 0 {
+				n += gdt + uint64(s.ReservedGDT)
+			}
+		}
+	}
+	if s.Incompat&disk.IncompatMetaBG != 0 {
+		n += gdt
+	}
+	if s.Compat&disk.CompatHasJournal != 0 && s.JournalInode != 0 {
+		if in, err := sb.iget(s.JournalInode, true); err == nil {
+			n += uint64(in.attr.Size) >> sb.blockBits
+		}
+	}
+	sb.overhead = n
+}
+
+// options are the mount options. Those that only matter for writing are accepted and shown.
+type options struct {
+	noload, noACL, minixdf bool
+	errors                 string
+	sbBlock                uint64
+	shown                  []string
+}
+
+func (o *options) String() string {
+	s := ""
+	for _, x := range o.shown {
+		s += "," + x
+	}
+	return s
+}
+
+// flagOptions have no argument, valueOptions have one (ext4(5)).
+var (
+	flagOptions = strings.Fields(`bsddf minixdf grpid bsdgroups nogrpid sysvgroups debug nouid32 orlov oldalloc acl noacl
+		user_xattr nouser_xattr noload norecovery bh nobh discard nodiscard delalloc nodelalloc barrier nobarrier
+		auto_da_alloc noauto_da_alloc block_validity noblock_validity dioread_lock dioread_nolock i_version quota noquota
+		usrquota grpquota prjquota init_itable noinit_itable lazytime nolazytime nombcache no_mbcache dax abort
+		journal_checksum nojournal_checksum journal_async_commit warn_on_error nowarn_on_error
+		prefetch_block_bitmaps no_prefetch_block_bitmaps inlinecrypt check nocheck reservation noreservation`)
+	valueOptions = strings.Fields(`errors data commit min_batch_time max_batch_time journal_dev journal_path journal_ioprio
+		resuid resgid sb stripe inode_readahead_blks max_dir_size_kb init_itable barrier auto_da_alloc data_err jqfmt
+		usrjquota grpjquota dax mb_optimize_scan test_dummy_encryption check`)
+)
+
+func (o *options) parse(dev, data string) error {
+	for opt := range strings.SplitSeq(data, ",") {
+		if opt == "" {
+			continue
+		}
+		name, value, hasValue := strings.Cut(opt, "=")
+		known := flagOptions
+		if hasValue {
+			known = valueOptions
+		}
+		found := false
+		for _, k := range known {
+			found = found || k == name
+		}
+		if !found {
+			klog.Errf("EXT4-fs: Unknown parameter '%s'", name)
+			return unix.EINVAL
+		}
+		switch name {
+		case "noload", "norecovery":
+			o.noload = true
+			opt = "norecovery"
+		case "acl":
+			o.noACL = false
+		case "noacl":
+			o.noACL = true
+		case "minixdf":
+			o.minixdf = true
+		case "bsddf":
+			o.minixdf = false
+		case "errors":
+			if value != "continue" && value != "remount-ro" && value != "panic" {
+				klog.Errf("EXT4-fs: Bad value for 'errors'")
+				return unix.EINVAL
+			}
+			o.errors = value
+		case "sb":
+			if _, err := fmt.Sscan(value, &o.sbBlock); err != nil {
+				klog.Errf("EXT4-fs: Bad value for 'sb'")
+				return unix.EINVAL
+			}
+		}
+		o.shown = append(o.shown, opt)
+	}
+	return nil
+}
