@@ -376,16 +376,17 @@ func statfsFlags(ms uint64) int64 {
 }
 
 // Sync is sync(2).
-func Sync() {
+func Sync(Caller) error {
 	for _, s := range allSupers() {
 		if !s.readonly() {
 			_ = s.sb.Sync() // sync(2) cannot fail
 		}
 	}
+	return nil
 }
 
 // Syncfs is syncfs(2).
-func Syncfs(f *File) error {
+func Syncfs(_ Caller, f *File) error {
 	if f.IsPath() {
 		return unix.EBADF
 	}

@@ -166,9 +166,11 @@ func (f *File) NoExec() bool { return f.Path.Mount != nil && f.Path.Mount.Flags(
 // NoSuid reports whether set-user-id bits and file capabilities of the file do not count because of its mount.
 func (f *File) NoSuid() bool { return f.Path.Mount != nil && f.Path.Mount.Flags()&unix.MS_NOSUID != 0 }
 
-// SetStatus is F_SETFL: O_APPEND, O_ASYNC, O_DIRECT, O_NOATIME and O_NONBLOCK change to what they are in flags.
-func (f *File) SetStatus(c Caller, flags uint32) error {
-	const settable = unix.O_APPEND | unix.O_ASYNC | unix.O_DIRECT | unix.O_NOATIME | unix.O_NONBLOCK
+// setfl are the flags that F_SETFL changes.
+const setfl = unix.O_APPEND | unix.O_ASYNC | unix.O_DIRECT | unix.O_NOATIME | unix.O_NONBLOCK
+
+// CheckStatus checks whether c may change the status flags to flags.
+func (f *File) CheckStatus(c Caller, flags uint32) error {
 	a := f.Attr()
 	old := f.Flags()
 	if old&unix.O_APPEND != 0 && flags&unix.O_APPEND == 0 && a.Flags&unix.STATX_ATTR_APPEND != 0 {
@@ -177,7 +179,14 @@ func (f *File) SetStatus(c Caller, flags uint32) error {
 	if flags&^old&unix.O_NOATIME != 0 && !ownerOrCapable(c.Cred(), &a) {
 		return unix.EPERM
 	}
-	nu := old&^settable | flags&settable
+	return nil
+}
+
+// SetStatus is F_SETFL after CheckStatus: O_APPEND, O_ASYNC, O_DIRECT, O_NOATIME and O_NONBLOCK become what they are in
+// flags.
+func (f *File) SetStatus(flags uint32) error {
+	old := f.Flags()
+	nu := old&^setfl | flags&setfl
 	if s, ok := f.Ops.(StatusSetter); ok {
 		if err := s.SetStatus(f, nu); err != nil {
 			return err
@@ -185,7 +194,7 @@ func (f *File) SetStatus(c Caller, flags uint32) error {
 	}
 	for !f.flags.CompareAndSwap(old, nu) {
 		old = f.Flags()
-		nu = old&^settable | flags&settable
+		nu = old&^setfl | flags&setfl
 	}
 	return nil
 }

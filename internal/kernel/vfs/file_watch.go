@@ -51,3 +51,6 @@ func (f *File) tellWatchers() {
 		w.FileGone(f)
 	}
 }
+
+// Refs is the number of references now. It is for the collector of sockets that only sockets in flight refer to.
+func (f *File) Refs() int32 { return f.refs.Load() }
