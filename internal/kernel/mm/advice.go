@@ -80,7 +80,7 @@ func (m *MM) punch(t platform.Thread, c vfs.Caller, addr, end uint64) error {
 		if e := vfs.Fallocate(c, a.b.f, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, int64(a.off), int64(a.end-a.start)); e != nil && err == nil {
 			err = e
 		}
-		a.b.put()
+		a.b.Put()
 	}
 	return err
 }
@@ -138,7 +138,7 @@ func (m *MM) Msync(t platform.Thread, addr, n uint64, flags int32) error {
 			if e := a.b.m.MSync(a.off, a.end-a.start); e != nil && err == nil {
 				err = e
 			}
-			a.b.put()
+			a.b.Put()
 		}
 	}
 	if err == nil && hole {

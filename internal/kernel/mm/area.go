@@ -7,34 +7,34 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
 
-// backing is the file of one mmap call. The areas that the mapping is split into, and their copies in forked address
+// FileMap is the file of one mmap call. The areas that the mapping is split into, and their copies in forked address
 // spaces, share it.
-type backing struct {
+type FileMap struct {
 	m    vfs.Mapping
 	f    *vfs.File
 	refs atomic.Int32
 }
 
-func newBacking(m vfs.Mapping, f *vfs.File) *backing {
-	b := &backing{m: m, f: f.IncRef()}
+func newFileMap(m vfs.Mapping, f *vfs.File) *FileMap {
+	b := &FileMap{m: m, f: f.IncRef()}
 	b.refs.Store(1)
 	m.Mapped(1)
 	return b
 }
 
-// put drops a reference. It may sleep.
-func (b *backing) put() {
+// Put drops a reference. It may sleep.
+func (b *FileMap) Put() {
 	if b.refs.Add(-1) == 0 {
 		b.m.Mapped(-1)
 		b.f.DecRef()
 	}
 }
 
-// area is a file mapping in the books. Areas are values; each holds one reference to its backing.
+// area is a file mapping in the books. Areas are values; each holds one reference to its FileMap.
 type area struct {
 	start, end uint64
 	off        uint64 // in the file, of start
-	b          *backing
+	b          *FileMap
 	shared     bool
 	write      bool // shared, and the descriptor was writable
 }
@@ -50,7 +50,7 @@ func (a area) part(lo, hi uint64) area {
 type book struct {
 	areas []area
 	// dead are references to drop once the lock is released.
-	dead []*backing
+	dead []*FileMap
 }
 
 // from is the index of the first area that ends after addr.

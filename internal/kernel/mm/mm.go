@@ -2,13 +2,11 @@ package mm
 
 import (
 	"errors"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/user-mode-linux/linux/internal/kernel/abi"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
@@ -71,7 +69,7 @@ type MM struct {
 // New makes the books of a new, empty address space, with one reference.
 func New(h *Host, as platform.AddressSpace) *MM {
 	m := &MM{host: h, as: as, pruneAt: pruneMin}
-	m.filesTop = abi.PageDown(min(filesTop, h.UserMax) - rand.Uint64N(filesRandom))
+	m.filesTop = FileTop(h, true)
 	m.refs.Store(1)
 	return m
 }
@@ -168,7 +166,7 @@ func (m *MM) unlock() {
 	m.book.dead = nil
 	m.mu.Unlock()
 	for _, b := range dead {
-		b.put()
+		b.Put()
 	}
 }
 

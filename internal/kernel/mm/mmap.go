@@ -227,10 +227,10 @@ func (m *MM) mapFile(t platform.Thread, c vfs.Caller, r *mapping) (uint64, error
 	if err != nil {
 		return 0, err
 	}
-	a.b = newBacking(vm, r.f)
+	a.b = newFileMap(vm, r.f)
 	ext, err := vm.Extents(r.off, r.n, a.shared, a.write)
 	if err != nil {
-		a.b.put()
+		a.b.Put()
 		return 0, err
 	}
 	m.mu.Lock()
