@@ -315,3 +315,10 @@ func (t *TTY) Inject(p []byte) {
 	t.out.column, t.out.canonColumn = 0, 0
 	t.unlock()
 }
+
+// Unsent is how many bytes of output the port has not taken yet, for the end of the kernel.
+func (t *TTY) Unsent() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.out.pending) + t.port.Pending()
+}
