@@ -293,4 +293,6 @@ type MapOp struct {
 	File                                    *HostFile
 	Writable                                bool // use HostFile.RW
 	Off                                     uint64
+	// Anywhere (MapAnon, MapFile) lets the host choose the address: Addr is a hint, 0 for none, and is set to the result.
+	Anywhere bool
 }

@@ -1,0 +1,2 @@
+// Package skas is under construction.
+package skas

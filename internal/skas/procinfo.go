@@ -1,0 +1,100 @@
+package skas
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	userHZ   = 100 // of /proc/pid/stat
+	nsPerJif = 1e9 / userHZ
+)
+
+// statFields returns the fields of /proc/pid/task/tid/stat after the name: field n of proc_pid_stat(5) is at n-3.
+func (t *Thread) statFields() [][]byte {
+	b, err := os.ReadFile(t.procPath("stat"))
+	if err != nil {
+		return nil
+	}
+	i := bytes.LastIndexByte(b, ')')
+	if i < 0 {
+		return nil
+	}
+	return bytes.Fields(b[i+1:])
+}
+
+func (t *Thread) procPath(file string) string {
+	return "/proc/" + strconv.Itoa(t.proc.tgid) + "/task/" + strconv.Itoa(t.tid) + "/" + file
+}
+
+func field(f [][]byte, n int) int64 {
+	if n-3 >= len(f) {
+		return 0
+	}
+	v, _ := strconv.ParseInt(string(f[n-3]), 10, 64)
+	return v
+}
+
+// CPUTime implements platform.Thread: the sum comes from the scheduler, the division from its ticks.
+func (t *Thread) CPUTime() (user, sys int64) {
+	f := t.statFields()
+	user, sys = field(f, 14)*nsPerJif, field(f, 15)*nsPerJif
+	b, err := os.ReadFile(t.procPath("schedstat"))
+	if err != nil {
+		return user, sys
+	}
+	w := bytes.Fields(b)
+	if len(w) == 0 {
+		return user, sys
+	}
+	total, err := strconv.ParseInt(string(w[0]), 10, 64)
+	if err != nil {
+		return user, sys
+	}
+	if user+sys == 0 {
+		return total, 0
+	}
+	user = int64(float64(total) * (float64(user) / float64(user+sys)))
+	return user, total - user
+}
+
+// CPU implements platform.Thread.
+func (t *Thread) CPU() int { return int(field(t.statFields(), 39)) % t.p.cfg.NCPU }
+
+// SetAffinity implements platform.Thread: guest CPU n is every host CPU whose number is n modulo the number of guest CPUs.
+func (t *Thread) SetAffinity(mask uint64) error {
+	var all, set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		return err
+	}
+	for c := range len(all) * 64 {
+		if all.IsSet(c) && mask&(1<<(c%t.p.cfg.NCPU%64)) != 0 {
+			set.Set(c)
+		}
+	}
+	if set.Count() == 0 {
+		return unix.EINVAL
+	}
+	return unix.SchedSetaffinity(t.tid, &set)
+}
+
+// SetRlimit implements platform.Thread.
+func (t *Thread) SetRlimit(resource int, cur uint64) error {
+	switch resource {
+	case unix.RLIMIT_STACK, unix.RLIMIT_AS, unix.RLIMIT_DATA, unix.RLIMIT_MEMLOCK, unix.RLIMIT_CORE:
+	default:
+		return unix.EINVAL
+	}
+	var lim unix.Rlimit
+	if err := unix.Prlimit(t.proc.tgid, resource, nil, &lim); err != nil {
+		return err
+	}
+	if resource == unix.RLIMIT_CORE {
+		return nil // the host must never write a stub's memory to a file
+	}
+	lim.Cur = min(cur, lim.Max)
+	return unix.Prlimit(t.proc.tgid, resource, &lim, nil)
+}

@@ -1,0 +1,100 @@
+package skas
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ptraceOptions of every stub: the host kernel kills them when the tracer ends, and the trace lane stops them.
+const ptraceOptions = unix.PTRACE_O_EXITKILL | unix.PTRACE_O_TRACESECCOMP | unix.PTRACE_O_TRACESYSGOOD
+
+// ptrace(2) requests must come from the tracer's own OS thread. They never block, so the scheduler is not told.
+func ptrace(req, tid int, addr, data uintptr) error {
+	_, _, e := syscall.RawSyscall6(syscall.SYS_PTRACE, uintptr(req), uintptr(tid), addr, data, 0, 0)
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
+func ptraceGetRegs(tid int, r *unix.PtraceRegs) error {
+	return ptrace(unix.PTRACE_GETREGS, tid, 0, uintptr(unsafe.Pointer(r)))
+}
+
+func ptraceSetRegs(tid int, r *unix.PtraceRegs) error {
+	return ptrace(unix.PTRACE_SETREGS, tid, 0, uintptr(unsafe.Pointer(r)))
+}
+
+// siginfo is the head of siginfo_t as faults fill it.
+type siginfo struct {
+	signo, errno, code, _ int32
+	addr                  uint64
+	_                     [104]byte
+}
+
+const _ = uint(128-unsafe.Sizeof(siginfo{})) + uint(unsafe.Sizeof(siginfo{})-128)
+
+func ptraceGetSiginfo(tid int, si *siginfo) error {
+	return ptrace(unix.PTRACE_GETSIGINFO, tid, 0, uintptr(unsafe.Pointer(si)))
+}
+
+const ntX86XState = 0x202 // NT_X86_XSTATE, elf(5)
+
+// ptraceGetXState reads the XSAVE area into p and returns its size.
+func ptraceGetXState(tid int, p []byte) (int, error) {
+	iov := unix.Iovec{Base: &p[0], Len: uint64(len(p))}
+	err := ptrace(unix.PTRACE_GETREGSET, tid, ntX86XState, uintptr(unsafe.Pointer(&iov)))
+	return int(iov.Len), err
+}
+
+func ptraceSetXState(tid int, p []byte) error {
+	iov := unix.Iovec{Base: &p[0], Len: uint64(len(p))}
+	return ptrace(unix.PTRACE_SETREGSET, tid, ntX86XState, uintptr(unsafe.Pointer(&iov)))
+}
+
+// ptracePoke writes one word, even to read-only private memory.
+func ptracePoke(tid int, addr, word uint64) error {
+	return ptrace(unix.PTRACE_POKEDATA, tid, uintptr(addr), uintptr(word))
+}
+
+// wait4 is wait4(2) for stubs. With WNOHANG it does not block and the scheduler is not told.
+func wait4(pid int, ws *unix.WaitStatus, options int, ru *unix.Rusage) (int, error) {
+	call := syscall.Syscall6
+	if options&unix.WNOHANG != 0 {
+		call = syscall.RawSyscall6
+	}
+	var st uint32
+	r, _, e := call(syscall.SYS_WAIT4, uintptr(pid), uintptr(unsafe.Pointer(&st)), uintptr(options),
+		uintptr(unsafe.Pointer(ru)), 0, 0)
+	*ws = unix.WaitStatus(st)
+	if e != 0 {
+		return 0, e
+	}
+	return int(r), nil
+}
+
+func tgkill(tgid, tid int, sig unix.Signal) {
+	syscall.RawSyscall(syscall.SYS_TGKILL, uintptr(tgid), uintptr(tid), uintptr(sig))
+}
+
+// kernelSigaction is struct sigaction of rt_sigaction(2).
+type kernelSigaction struct {
+	handler  uintptr
+	flags    uint64
+	restorer uintptr
+	mask     uint64
+}
+
+// setNoCldStop keeps the host from sending SIGCHLD for every stop of a stub; the Go runtime's handler stays.
+func setNoCldStop() {
+	var sa kernelSigaction
+	const size = 8
+	if _, _, e := syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), 0,
+		uintptr(unsafe.Pointer(&sa)), size, 0, 0); e != 0 {
+		return
+	}
+	sa.flags |= 1 // SA_NOCLDSTOP
+	syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), uintptr(unsafe.Pointer(&sa)), 0, size, 0, 0)
+}

@@ -1,0 +1,202 @@
+package skas
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/platform"
+)
+
+// Mode chooses the backend, as the seccomp= option does.
+type Mode uint8
+
+const (
+	// Auto takes seccomp notifications if the host has them, else ptrace alone.
+	Auto Mode = iota
+	// On insists on seccomp, Off on ptrace alone.
+	On
+	Off
+)
+
+// Config of a Platform.
+type Config struct {
+	// Lanes is how each system call is to arrive, by number. A Native entry for a call that the filter has no argument
+	// rule for is the same as Trace (NativeNotify: Notify).
+	Lanes [512]platform.Lane
+	// NCPU is how many guest threads may run at once; 0 is the number of host CPUs.
+	NCPU int
+	// Shards is how many tracer threads serve the stubs; 0 is NCPU.
+	Shards int
+	// Seccomp is the seccomp= option, NoSysemu the nosysemu option.
+	Seccomp  Mode
+	NoSysemu bool
+	// Logf prints the start-up checks. nil is silent.
+	Logf func(format string, args ...any)
+}
+
+// Platform implements platform.Platform.
+type Platform struct {
+	cfg     Config
+	handler platform.Handler
+	shards  []*shard
+	vdso    uint64
+	threads threadTable
+	monitor monitor
+	closing atomic.Bool
+	backend string
+
+	ops     []byte // the stubs' stubOps, here writable
+	opsFree chan int
+
+	fileMu sync.Mutex // orders installation of host files
+}
+
+var _ platform.Platform = (*Platform)(nil)
+
+// New starts the platform: one zygote for each shard.
+func New(cfg Config, h platform.Handler) (*Platform, error) {
+	if cfg.NCPU <= 0 {
+		cfg.NCPU = runtime.NumCPU()
+	}
+	if cfg.Shards <= 0 {
+		cfg.Shards = cfg.NCPU
+	}
+	if cfg.Logf == nil {
+		cfg.Logf = func(string, ...any) {}
+	}
+	p := &Platform{cfg: cfg, handler: h}
+	caps, err := Probe(&cfg)
+	if err != nil {
+		return nil, err
+	}
+	p.backend = caps.backend()
+	// Every shard may have a thread in wait4 and one in NOTIF_RECV.
+	if n := 2*cfg.Shards + 2; runtime.GOMAXPROCS(0) < n {
+		runtime.GOMAXPROCS(n)
+	}
+	setNoCldStop()
+	rw, ro, err := newMemfd("uml-ops")
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(rw)
+	defer unix.Close(ro)
+	if err := unix.Ftruncate(rw, stubOpsSize); err != nil {
+		return nil, err
+	}
+	p.ops, err = unix.Mmap(rw, 0, stubOpsSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	p.opsFree = make(chan int, stubOpsSize/opsSlotSize)
+	for i := range cap(p.opsFree) {
+		p.opsFree <- i
+	}
+	p.monitor.init(p)
+	var filter []unix.SockFilter
+	if caps.seccomp {
+		filter = buildFilter(&cfg.Lanes, retNotify)
+	}
+	for i := range cfg.Shards {
+		s, err := startShard(p, i, ro, filter)
+		if err != nil {
+			p.Close()
+			return nil, hostRefuses(err)
+		}
+		p.shards = append(p.shards, s)
+	}
+	p.vdso = p.shards[0].fam.vdso
+	return p, nil
+}
+
+// hostRefuses explains what to do about an error of starting stubs.
+func hostRefuses(err error) error {
+	hint := ""
+	if b, e := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope"); e == nil && len(b) > 0 && b[0] >= '2' {
+		hint = "; kernel.yama.ptrace_scope is " + string(b[:1]) + ": set it to 1 or 0"
+	} else if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+		hint = "; the host must allow ptrace (in containers: --cap-add=SYS_PTRACE or a seccomp profile that permits it)"
+	}
+	return fmt.Errorf("skas: %w%s", err, hint)
+}
+
+// NumCPU implements platform.Platform.
+func (p *Platform) NumCPU() int { return p.cfg.NCPU }
+
+// UserMax implements platform.Platform.
+func (p *Platform) UserMax() uint64 { return userMax }
+
+// VDSO implements platform.Platform.
+func (p *Platform) VDSO() uint64 { return p.vdso }
+
+// Describe implements platform.Platform.
+func (p *Platform) Describe() string {
+	return fmt.Sprintf("skas: %s, %d shard(s), %d CPU(s)", p.backend, len(p.shards), p.cfg.NCPU)
+}
+
+// NewProcess implements platform.Platform.
+func (p *Platform) NewProcess(data any) (platform.Thread, error) {
+	if p.closing.Load() {
+		return nil, unix.ESRCH
+	}
+	best := p.shards[0]
+	for _, s := range p.shards[1:] {
+		if s.threads.Load() < best.threads.Load() {
+			best = s
+		}
+	}
+	t, err := best.newProcess(data)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// Close implements platform.Platform.
+func (p *Platform) Close() {
+	if p.closing.Swap(true) {
+		return
+	}
+	for _, s := range p.shards {
+		s.close()
+	}
+	p.monitor.close()
+	_ = unix.Munmap(p.ops)
+}
+
+// threadTable finds threads by host thread id without a lock.
+type threadTable struct {
+	top [1 << 12]atomic.Pointer[[1 << 10]atomic.Pointer[Thread]]
+}
+
+// slot returns where the thread with a tid (less than 2^22, PID_MAX_LIMIT) is kept.
+func (tt *threadTable) slot(tid int) *atomic.Pointer[Thread] {
+	row := &tt.top[tid>>10&0xfff]
+	r := row.Load()
+	if r == nil {
+		row.CompareAndSwap(nil, new([1 << 10]atomic.Pointer[Thread]))
+		r = row.Load()
+	}
+	return &r[tid&0x3ff]
+}
+
+func (tt *threadTable) get(tid int) *Thread { return tt.slot(tid).Load() }
+
+// each calls f for all threads.
+func (tt *threadTable) each(f func(*Thread)) {
+	for i := range tt.top {
+		if r := tt.top[i].Load(); r != nil {
+			for k := range r {
+				if t := r[k].Load(); t != nil {
+					f(t)
+				}
+			}
+		}
+	}
+}
