@@ -25,8 +25,10 @@ const (
 // Params is what execve gives.
 type Params struct {
 	Host *mm.Host
-	// File is the file to execute, opened by vfs.OpenExec; Load takes references of its own.
+	// File is the file to execute, from vfs.OpenExec. Load takes it over, with its write denial, even if it fails.
 	File *vfs.File
+	// OpenExec opens interpreters; nil is vfs.OpenExec from the working directory.
+	OpenExec func(c vfs.Caller, path string) (*vfs.File, error)
 	// Name is the path as given, or "/dev/fd/N[/path]" for execveat(2). NoScript: scripts cannot be run (ENOENT), as their
 	// interpreter could not open Name (a close-on-exec descriptor).
 	Name     string
@@ -76,11 +78,7 @@ func ArgLimit(stackLimit uint64) uint64 {
 
 // Load reads an executable file. The Image must be released.
 func Load(c vfs.Caller, p Params) (im *Image, err error) {
-	im = &Image{p: p, argv: p.Argv, File: p.File.IncRef(), Comm: comm(p.Name)}
-	if err := vfs.DenyWrite(im.File); err != nil {
-		im.File.DecRef()
-		return nil, err
-	}
+	im = &Image{p: p, argv: p.Argv, File: p.File, Comm: comm(p.Name)}
 	defer func() {
 		if err != nil {
 			im.Release()
@@ -118,27 +116,26 @@ func Load(c vfs.Caller, p Params) (im *Image, err error) {
 		}
 		im.argv = append(append(argv, name), im.argv[1:]...)
 		name = interp
-		f, err := openExec(c, interp)
+		f, err := im.openExec(c, interp)
 		if err != nil {
 			return im, err
 		}
-		vfs.AllowWrite(im.File)
-		im.File.DecRef()
+		closeExec(im.File)
 		im.File = f
 	}
 }
 
-// openExec opens an interpreter and keeps it from being written.
-func openExec(c vfs.Caller, name string) (*vfs.File, error) {
-	f, err := vfs.OpenExec(c, nil, name, 0)
-	if err != nil {
-		return nil, err
+// openExec opens an interpreter; closeExec undoes it.
+func (im *Image) openExec(c vfs.Caller, name string) (*vfs.File, error) {
+	if im.p.OpenExec != nil {
+		return im.p.OpenExec(c, name)
 	}
-	if err := vfs.DenyWrite(f); err != nil {
-		f.DecRef()
-		return nil, err
-	}
-	return f, nil
+	return vfs.OpenExec(c, nil, name, 0)
+}
+
+func closeExec(f *vfs.File) {
+	vfs.AllowWrite(f)
+	f.DecRef()
 }
 
 // comm is the last component of a path, cut to what a task's name may have.
@@ -154,8 +151,7 @@ func (im *Image) Release() {
 	}
 	im.maps = nil
 	if im.File != nil {
-		vfs.AllowWrite(im.File)
-		im.File.DecRef()
+		closeExec(im.File)
 		im.File = nil
 	}
 }
@@ -261,12 +257,11 @@ func (e *elf) place(addr uint64) (uint64, bool) {
 
 // loadInterp adds the interpreter and returns its entry point and its bias.
 func (im *Image) loadInterp(c vfs.Caller, name string) (entry, base uint64, err error) {
-	f, err := openExec(c, name)
+	f, err := im.openExec(c, name)
 	if err != nil {
 		return 0, 0, err
 	}
-	defer f.DecRef()
-	defer vfs.AllowWrite(f)
+	defer closeExec(f)
 	head, size, read, err := readHead(c, f)
 	if err != nil {
 		return 0, 0, err

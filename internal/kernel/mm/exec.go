@@ -3,8 +3,6 @@ package mm
 import (
 	"math/rand/v2"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
@@ -12,11 +10,7 @@ import (
 
 // NewFileMap begins private mappings of a file for a program image: from now on the file counts as mapped.
 func NewFileMap(c vfs.Caller, f *vfs.File) (*FileMap, error) {
-	mappable, ok := f.Ops.(vfs.Mappable)
-	if !ok {
-		return nil, unix.ENODEV
-	}
-	vm, err := mappable.Mapping(c, f, false, false)
+	vm, err := vfs.MapFile(c, f, false, false, true)
 	if err != nil {
 		return nil, err
 	}

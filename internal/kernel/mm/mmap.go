@@ -145,7 +145,7 @@ func checkFile(r *mapping) error {
 	if !r.f.Readable() {
 		return unix.EACCES
 	}
-	if mnt := r.f.Path.Mount; r.prot&unix.PROT_EXEC != 0 && mnt != nil && mnt.Flags()&unix.MS_NOEXEC != 0 {
+	if r.prot&unix.PROT_EXEC != 0 && r.f.NoExec() {
 		return unix.EPERM
 	}
 	_, mappable := r.f.Ops.(vfs.Mappable)
@@ -218,12 +218,8 @@ func (m *MM) run(t platform.Thread, op platform.MapOp) error {
 
 // mapFile maps a file.
 func (m *MM) mapFile(t platform.Thread, c vfs.Caller, r *mapping) (uint64, error) {
-	mappable, ok := r.f.Ops.(vfs.Mappable)
-	if !ok {
-		return 0, unix.ENODEV
-	}
 	a := area{off: r.off, shared: r.shared, write: r.shared && r.f.Writable()}
-	vm, err := mappable.Mapping(c, r.f, a.shared, a.write)
+	vm, err := vfs.MapFile(c, r.f, a.shared, a.write, r.prot&unix.PROT_EXEC != 0)
 	if err != nil {
 		return 0, err
 	}

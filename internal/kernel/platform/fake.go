@@ -124,24 +124,15 @@ type FakeThread struct {
 	Calls int
 }
 
-// Mappings lists the mappings.
+// Mappings lists the mappings; neighbours are not joined.
 func (s *FakeSpace) Mappings() ([]Mapping, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out []Mapping
-	for _, a := range s.areas {
-		if n := len(out); n > 0 && mergeable(out[n-1], a.Mapping) {
-			out[n-1].End = a.End
-			continue
-		}
-		out = append(out, a.Mapping)
+	out := make([]Mapping, len(s.areas))
+	for i, a := range s.areas {
+		out[i] = a.Mapping
 	}
 	return out, nil
-}
-
-func mergeable(a, b Mapping) bool {
-	return a.End == b.Start && a.Prot == b.Prot && a.Shared == b.Shared && a.File == b.File &&
-		(a.File == FileID{} || a.Off+(a.End-a.Start) == b.Off)
 }
 
 // Usage counts private pages and mapped bytes.
