@@ -26,6 +26,9 @@ type super struct {
 	renameMu sync.Mutex
 }
 
+// ReadOnlyer is a SuperBlock that may be read-only although the mount asked for writing.
+type ReadOnlyer interface{ ReadOnly() bool }
+
 // ACLSupporter is a SuperBlock whose inodes have POSIX ACLs as system.posix_acl_access and system.posix_acl_default.
 type ACLSupporter interface{ SupportsACL() bool }
 
@@ -54,6 +57,9 @@ func newSuper(sb SuperBlock, flags uint64) *super {
 	s := &super{sb: sb, mounts: 1, uncached: sb.Type().NoDcache}
 	if a, ok := sb.(ACLSupporter); ok {
 		s.acl = a.SupportsACL()
+	}
+	if r, ok := sb.(ReadOnlyer); ok && r.ReadOnly() {
+		flags |= unix.MS_RDONLY
 	}
 	s.flags.Store(flags & superFlags)
 	s.root = newDentry(s, nil, "", sb.Root())
