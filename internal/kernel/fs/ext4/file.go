@@ -1,6 +1,7 @@
 package ext4
 
 import (
+	"runtime/debug"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -29,25 +30,13 @@ func (f *file) Fsync(vfs.Caller, *vfs.File, bool) error { return nil }
 
 // Seek is lseek(2).
 func (f *file) Seek(_ vfs.Caller, vf *vfs.File, off int64, whence int) (int64, error) {
-	size := f.in.attr.Size
-	switch whence {
-	case unix.SEEK_SET:
-	case unix.SEEK_CUR:
-		off += vf.Pos()
-	case unix.SEEK_END:
-		off += size
-	case unix.SEEK_DATA, unix.SEEK_HOLE:
-		if off < 0 || off >= size {
+	if whence == unix.SEEK_DATA || whence == unix.SEEK_HOLE {
+		if off < 0 || off >= f.in.attr.Size {
 			return 0, unix.ENXIO
 		}
 		return f.in.seekData(off, whence == unix.SEEK_HOLE)
-	default:
-		return 0, unix.EINVAL
 	}
-	if off < 0 {
-		return 0, unix.EINVAL
-	}
-	return off, nil
+	return vfs.GenericSeek(vf, off, whence)
 }
 
 // seekData finds the next data or hole from off, which is below the size.
@@ -144,7 +133,7 @@ func (sb *superBlock) readData(dst *uio.Dst, off int64, n int) (int, error) {
 		}
 	} else if sb.view != nil {
 		if v := sb.view.View(off, int64(n)); v != nil {
-			k, err := dst.CopyOut(v)
+			k, err := copyView(dst, v)
 			if err == nil {
 				return k, nil
 			}
@@ -172,6 +161,20 @@ func (sb *superBlock) readData(dst *uio.Dst, off int64, n int) (int, error) {
 		}
 	}
 	return done, nil
+}
+
+// copyView copies from the image's pages. A page that the host cannot give (the image was cut) is an error, not a crash,
+// should the copy touch it from Go.
+func copyView(dst *uio.Dst, v []byte) (n int, err error) {
+	old := debug.SetPanicOnFault(true)
+	before := dst.Len()
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if recover() != nil {
+			n, err = before-dst.Len(), unix.EFAULT
+		}
+	}()
+	return dst.CopyOut(v)
 }
 
 // Ioctl has the requests that ask (ioctl_iflags(2)).

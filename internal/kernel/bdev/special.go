@@ -1,0 +1,314 @@
+package bdev
+
+import (
+	"encoding/binary"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/uio"
+	"github.com/user-mode-linux/linux/internal/kernel/vfs"
+)
+
+// RegisterSpecial registers the block special files with the vfs.
+func RegisterSpecial() {
+	vfs.RegisterBlkdev(Major, 0, 256*MinorsPerDisk, "ubd", OpenSpecial)
+}
+
+// OpenSpecial opens a block special file by its inode's device number.
+func OpenSpecial(_ vfs.Caller, f *vfs.File) (vfs.FileOps, error) {
+	a := f.Inode.Attr()
+	n := ByRdev(a.Rdev)
+	if n == nil {
+		return nil, unix.ENXIO
+	}
+	return n.OpenFile(f.Flags())
+}
+
+// OpenFile makes the operations of a block special file opened with the given flags (open(2)). EROFS for writing to a
+// read-only disk, EBUSY for O_EXCL on a node that a file system holds.
+func (n *Node) OpenFile(flags uint32) (vfs.FileOps, error) {
+	if flags&unix.O_ACCMODE != unix.O_RDONLY && n.ReadOnly() {
+		return nil, unix.EROFS
+	}
+	s := &special{n: n}
+	var holder any
+	if flags&unix.O_EXCL != 0 {
+		s.exclusive = true
+		holder = s
+	}
+	if err := n.Open(holder); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// special is an open block special file. Bytes are read from and written to the device at once: there is no cache.
+type special struct {
+	vfs.FileBase
+	n         *Node
+	exclusive bool
+}
+
+// Release ends the open.
+func (s *special) Release(*vfs.File) {
+	if s.exclusive {
+		s.n.Close(s)
+	} else {
+		s.n.Close(nil)
+	}
+}
+
+const bounceSize = 128 << 10
+
+var bounces = sync.Pool{New: func() any { p := make([]byte, bounceSize); return &p }}
+
+// Read reads any bytes: what is not whole sectors goes through a buffer.
+func (s *special) Read(_ vfs.Caller, _ *vfs.File, dst *uio.Dst, off int64) (int, error) {
+	n := s.n
+	if off < 0 {
+		return 0, unix.EINVAL
+	}
+	if off >= n.Size() {
+		return 0, nil
+	}
+	left := int(min(int64(dst.Len()), n.Size()-off))
+	buf := bounces.Get().(*[]byte)
+	defer bounces.Put(buf)
+	done := 0
+	for done < left {
+		skip := int(off % SectorSize)
+		k := min(left-done, bounceSize-skip)
+		p := (*buf)[:(skip+k+SectorSize-1)&^(SectorSize-1)]
+		if _, err := n.ReadAt(p, off-int64(skip)); err != nil {
+			return short(done, err)
+		}
+		k, err := dst.CopyOut(p[skip : skip+k])
+		done, off = done+k, off+int64(k)
+		if err != nil {
+			return short(done, err)
+		}
+	}
+	return done, nil
+}
+
+// short hides an error behind a short count.
+func short(done int, err error) (int, error) {
+	if done > 0 {
+		return done, nil
+	}
+	return 0, err
+}
+
+// Write writes any bytes: sectors that are written in part are read first. ENOSPC at the end of the device.
+func (s *special) Write(_ vfs.Caller, _ *vfs.File, src *uio.Src, off int64) (int, error) {
+	n := s.n
+	if off < 0 {
+		return 0, unix.EINVAL
+	}
+	if src.Len() == 0 {
+		return 0, nil
+	}
+	if off >= n.Size() {
+		return 0, unix.ENOSPC
+	}
+	left := int(min(int64(src.Len()), n.Size()-off))
+	buf := bounces.Get().(*[]byte)
+	defer bounces.Put(buf)
+	done := 0
+	for done < left {
+		k, err := s.writePiece((*buf)[:], src, off, left-done)
+		done, off = done+k, off+int64(k)
+		if err != nil {
+			return short(done, err)
+		}
+	}
+	return done, nil
+}
+
+// writePiece writes at most len(buf) bytes.
+func (s *special) writePiece(buf []byte, src *uio.Src, off int64, want int) (int, error) {
+	n := s.n
+	skip := int(off % SectorSize)
+	k := min(want, len(buf)-skip)
+	end := (skip + k + SectorSize - 1) &^ (SectorSize - 1)
+	p := buf[:end]
+	if skip != 0 || (skip+k)%SectorSize != 0 {
+		n.rmw.Lock()
+		defer n.rmw.Unlock()
+		if _, err := n.ReadAt(p[:SectorSize], off-int64(skip)); err != nil {
+			return 0, err
+		}
+		if end > SectorSize {
+			if _, err := n.ReadAt(p[end-SectorSize:], off-int64(skip)+int64(end-SectorSize)); err != nil {
+				return 0, err
+			}
+		}
+	}
+	got, err := src.CopyIn(p[skip : skip+k])
+	if got < k { // a fault: write the whole sectors that were copied
+		p = p[:(skip+got)&^(SectorSize-1)]
+		got = max(len(p)-skip, 0)
+	}
+	if got == 0 {
+		return 0, err
+	}
+	if _, werr := n.WriteAt(p, off-int64(skip)); werr != nil {
+		return 0, werr
+	}
+	return got, err
+}
+
+// Fsync flushes the disk.
+func (s *special) Fsync(vfs.Caller, *vfs.File, bool) error { return s.n.Flush() }
+
+// Seek is lseek(2): the end is the device's, not the inode's.
+func (s *special) Seek(_ vfs.Caller, f *vfs.File, off int64, whence int) (int64, error) {
+	switch whence {
+	case unix.SEEK_END:
+		if off > 0 {
+			return 0, unix.EINVAL
+		}
+		off, whence = s.n.Size()+off, unix.SEEK_SET
+	case unix.SEEK_SET, unix.SEEK_CUR:
+	default:
+		return 0, unix.EINVAL
+	}
+	off, err := vfs.GenericSeek(f, off, whence)
+	if err == nil && off > s.n.Size() {
+		err = unix.EINVAL
+	}
+	return off, err
+}
+
+// Requests that golang.org/x/sys does not have (linux/fs.h, linux/hdreg.h), and the geometry of ubd disks.
+const (
+	blkBszSet    = 0x40081271
+	hdioGetGeo   = 0x0301
+	hdioIdentity = 0x030d
+
+	heads, sectors = 128, 32
+)
+
+// Ioctl has the requests of blkdev (blockdev(8), fdisk, mkfs use them) and of ubd.
+func (s *special) Ioctl(c vfs.Caller, f *vfs.File, cmd uint32, arg uint64) (uint64, error) {
+	n, le := s.n, binary.LittleEndian
+	put := func(b []byte) (uint64, error) { return 0, uio.WriteFull(c.Mem(), b, arg) }
+	put32 := func(v uint32) (uint64, error) { return put(le.AppendUint32(nil, v)) }
+	put64 := func(v uint64) (uint64, error) { return put(le.AppendUint64(nil, v)) }
+	admin := func() error {
+		if !c.Cred().Capable(unix.CAP_SYS_ADMIN) {
+			return unix.EACCES
+		}
+		return nil
+	}
+	lim := n.Limits()
+	switch cmd {
+	case unix.BLKGETSIZE:
+		return put64(uint64(n.Size() / SectorSize))
+	case unix.BLKGETSIZE64:
+		return put64(uint64(n.Size()))
+	case unix.BLKSSZGET:
+		return put32(SectorSize)
+	case unix.BLKPBSZGET, unix.BLKIOMIN:
+		return put32(uint32(lim.PhysicalBlock))
+	case unix.BLKIOOPT, unix.BLKALIGNOFF, unix.BLKDISCARDZEROES:
+		return put32(0)
+	case unix.BLKROTATIONAL:
+		v := uint16(0)
+		if lim.Rotational {
+			v = 1
+		}
+		return put(le.AppendUint16(nil, v))
+	case unix.BLKBSZGET:
+		return put32(4096)
+	case blkBszSet:
+		return 0, admin()
+	case unix.BLKROGET:
+		v := uint32(0)
+		if n.ReadOnly() {
+			v = 1
+		}
+		return put32(v)
+	case unix.BLKROSET:
+		if err := admin(); err != nil {
+			return 0, err
+		}
+		return 0, unix.EOPNOTSUPP
+	case unix.BLKRAGET, unix.BLKFRAGET:
+		return put64(maxReadAhead / SectorSize)
+	case unix.BLKRASET, unix.BLKFRASET:
+		return 0, admin()
+	case unix.BLKSECTGET:
+		return put(le.AppendUint16(nil, 1280))
+	case unix.BLKFLSBUF:
+		if err := admin(); err != nil {
+			return 0, err
+		}
+		return 0, n.Flush()
+	case unix.BLKRRPART:
+		if err := admin(); err != nil {
+			return 0, err
+		}
+		if n.partno != 0 {
+			return 0, unix.EINVAL
+		}
+		return 0, n.disk.Rescan()
+	case unix.BLKDISCARD, unix.BLKZEROOUT, unix.BLKSECDISCARD:
+		return 0, s.rangeRequest(c, f, cmd, arg)
+	case hdioGetGeo:
+		var b [16]byte
+		b[0], b[1] = heads, sectors
+		le.PutUint16(b[2:], uint16(n.disk.whole.Size()/(heads*sectors*SectorSize)))
+		le.PutUint64(b[8:], uint64(n.start/SectorSize))
+		return put(b[:])
+	case hdioIdentity:
+		return put(n.identity())
+	}
+	return 0, unix.ENOTTY
+}
+
+// rangeRequest is BLKDISCARD and BLKZEROOUT: an array of offset and length.
+func (s *special) rangeRequest(c vfs.Caller, f *vfs.File, cmd uint32, arg uint64) error {
+	if !f.Writable() {
+		return unix.EBADF
+	}
+	if s.n.ReadOnly() {
+		return unix.EPERM
+	}
+	var b [16]byte
+	if err := uio.ReadFull(c.Mem(), b[:], arg); err != nil {
+		return err
+	}
+	off, size := binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:])
+	if (off|size)%SectorSize != 0 || off > uint64(s.n.Size()) || size > uint64(s.n.Size())-off {
+		return unix.EINVAL
+	}
+	switch cmd {
+	case unix.BLKDISCARD:
+		return s.n.Discard(int64(off), int64(size))
+	case unix.BLKZEROOUT:
+		return s.n.WriteZeroes(int64(off), int64(size))
+	}
+	return unix.EOPNOTSUPP
+}
+
+// identity is the ATA identity page (struct hd_driveid), of which only geometry and names are filled.
+func (n *Node) identity() []byte {
+	b, le := make([]byte, 512), binary.LittleEndian
+	le.PutUint16(b[2:], uint16(n.disk.whole.Size()/(heads*sectors*SectorSize)))
+	le.PutUint16(b[6:], heads)
+	le.PutUint16(b[12:], sectors)
+	swap := func(dst []byte, s string) { // ATA strings have the bytes of each word swapped
+		for i := range dst {
+			dst[i] = ' '
+		}
+		copy(dst, s)
+		for i := 0; i+1 < len(dst); i += 2 {
+			dst[i], dst[i+1] = dst[i+1], dst[i]
+		}
+	}
+	swap(b[20:40], n.disk.Serial)
+	copy(b[54:94], "User-Mode Linux disk")
+	return b
+}

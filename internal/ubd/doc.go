@@ -1,0 +1,14 @@
+// Package ubd has the guest's disks: image files and block devices of the host as bdev.Devices.
+//
+// A Set holds the disks of one guest. Setup takes an option of the command line (ubd0=file, ubd=sync), opens the files and
+// registers the disk with bdev; Config, Remove and Query are what the management console does at run time.
+//
+// Parse knows the option's syntax, raw.go files, cow.go pairs of a COW file and its backing file, lock.go keeps two
+// guests from writing one file.
+//
+// Reads never change a host file. A disk is read-only if it was asked to be (flag r), if the host lets the file be only
+// read, or if it is a COW pair (writing to one is not there). The bytes of a read-only file, and of a backing file, count as
+// immutable: file systems map their pages straight into guest processes.
+//
+// Lock order: Set.mu is outermost; it is held while files are opened. Devices have no locks.
+package ubd

@@ -1,0 +1,400 @@
+package ubd
+
+import (
+	"fmt"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/bdev"
+	"github.com/user-mode-linux/linux/internal/kernel/klog"
+	"github.com/user-mode-linux/linux/internal/kernel/platform"
+)
+
+// FileError says why a file cannot be a disk.
+type FileError struct {
+	File   string
+	Reason string
+	Want   string // what was expected
+	Err    error  // unix.Errno; errors.Is finds it
+}
+
+func (e *FileError) Error() string {
+	s := fmt.Sprintf("%s: %s", e.File, e.Reason)
+	if e.Want != "" {
+		s += "; expected " + e.Want
+	}
+	return s
+}
+
+// Unwrap is for errors.Is.
+func (e *FileError) Unwrap() error { return e.Err }
+
+const wantImage = "an image file or a block device of the host"
+
+// hostImage is an opened file or block device of the host.
+type hostImage struct {
+	name string
+	fd   int   // read-write, or read-only if ro
+	rofd int   // read-only, for mapping
+	size int64 // of the file, not rounded
+	ro   bool
+	blk  bool // a block device
+	host *platform.HostFile
+	view []byte // the whole file, nil if it could not be mapped
+}
+
+// openImage opens a file. write asks for writing; it falls back to reading if the host refuses that.
+func openImage(name string, write, sync bool) (*hostImage, error) {
+	if name == "" {
+		return nil, &FileError{name, "no file name", wantImage, unix.ENOENT}
+	}
+	flags := unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY // a fifo or a tty must not block or take us over
+	if sync {
+		flags |= unix.O_SYNC
+	}
+	im := &hostImage{name: name, fd: -1, rofd: -1, ro: !write}
+	var err error
+	if write {
+		im.fd, err = open(name, flags|unix.O_RDWR)
+		if err == unix.EROFS || err == unix.EACCES || err == unix.EPERM || err == unix.ETXTBSY {
+			klog.Warnf("ubd: %s cannot be opened for writing (%s): it is used read-only", name, err.(unix.Errno).Error())
+			im.ro = true
+		} else if err != nil {
+			return nil, openError(name, err)
+		}
+	}
+	if im.ro {
+		if im.fd, err = open(name, flags|unix.O_RDONLY); err != nil {
+			return nil, openError(name, err)
+		}
+	}
+	if err := im.inspect(); err != nil {
+		im.close()
+		return nil, err
+	}
+	if im.ro {
+		im.rofd = im.fd
+	} else if im.rofd, err = open(name, flags&^unix.O_SYNC|unix.O_RDONLY); err != nil {
+		im.rofd = -1 // write permission only: no mapping
+	} else if !sameFile(im.fd, im.rofd) {
+		_ = unix.Close(im.rofd)
+		im.rofd = -1
+	}
+	return im, nil
+}
+
+func open(name string, flags int) (fd int, err error) {
+	for {
+		if fd, err = unix.Open(name, flags, 0); err != unix.EINTR {
+			return fd, err
+		}
+	}
+}
+
+func openError(name string, err error) error {
+	e, _ := err.(unix.Errno)
+	return &FileError{name, fmt.Sprintf("Failed to open '%s', errno = %d (%s)", name, int(e), err), wantImage, err}
+}
+
+func sameFile(a, b int) bool {
+	var x, y unix.Stat_t
+	return unix.Fstat(a, &x) == nil && unix.Fstat(b, &y) == nil && x.Dev == y.Dev && x.Ino == y.Ino
+}
+
+// inspect finds out type and size.
+func (im *hostImage) inspect() error {
+	var st unix.Stat_t
+	if err := unix.Fstat(im.fd, &st); err != nil {
+		return openError(im.name, err)
+	}
+	kind := ""
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		im.size = st.Size
+	case unix.S_IFBLK:
+		im.blk = true
+		var n uint64
+		if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(im.fd), unix.BLKGETSIZE64, uintptr(unsafe.Pointer(&n))); e != 0 {
+			return &FileError{im.name, "Couldn't determine size of device's file: " + e.Error(), wantImage, e}
+		}
+		im.size = int64(n)
+	case unix.S_IFDIR:
+		return &FileError{im.name, fmt.Sprintf("Failed to open '%s', errno = %d (it is a directory)", im.name, int(unix.EISDIR)),
+			wantImage + "; a directory can be the root with root=/dev/root rootfstype=hostfs rootflags=<directory>", unix.EISDIR}
+	case unix.S_IFCHR:
+		kind = "a character device"
+	case unix.S_IFIFO:
+		kind = "a fifo"
+	default:
+		kind = "a special file"
+	}
+	if kind != "" {
+		return &FileError{im.name, "it is " + kind, wantImage, unix.ENOTBLK}
+	}
+	im.host = &platform.HostFile{RO: -1, RW: -1, ID: platform.FileID{Dev: uint64(st.Dev), Ino: st.Ino}}
+	return nil
+}
+
+// share maps the file and makes it mappable for guests.
+func (im *hostImage) share() {
+	im.host.RO = im.rofd
+	if im.rofd < 0 || im.size == 0 || int64(int(im.size)) != im.size {
+		return
+	}
+	if p, err := unix.Mmap(im.rofd, 0, int(im.size), unix.PROT_READ, unix.MAP_SHARED); err == nil {
+		im.view = p
+	}
+}
+
+func (im *hostImage) close() {
+	if im.host != nil && im.host.OnClose != nil {
+		im.host.OnClose()
+	}
+	if im.view != nil {
+		_ = unix.Munmap(im.view)
+		im.view = nil
+	}
+	if im.rofd >= 0 && im.rofd != im.fd {
+		_ = unix.Close(im.rofd)
+	}
+	if im.fd >= 0 {
+		_ = unix.Close(im.fd)
+	}
+	im.fd, im.rofd = -1, -1
+}
+
+// guestErrno is what the guest sees of a host error.
+func guestErrno(err error) error {
+	switch err {
+	case nil:
+		return nil
+	case unix.ENOSPC, unix.EDQUOT, unix.EFBIG:
+		return unix.ENOSPC
+	}
+	return unix.EIO
+}
+
+// readAt fills p from the file; what lies beyond its end reads as zeroes.
+func (im *hostImage) readAt(p []byte, off int64) error {
+	for len(p) > 0 {
+		n, err := unix.Pread(im.fd, p, off)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			klog.Errf("ubd: reading %s at %d failed: %v", im.name, off, err)
+			return guestErrno(err)
+		case n == 0:
+			clear(p)
+			return nil
+		}
+		p, off = p[n:], off+int64(n)
+	}
+	return nil
+}
+
+func (im *hostImage) writeAt(p []byte, off int64) error {
+	for len(p) > 0 {
+		n, err := unix.Pwrite(im.fd, p, off)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			klog.Errf("ubd: writing %s at %d failed: %v", im.name, off, err)
+			return guestErrno(err)
+		}
+		p, off = p[n:], off+int64(n)
+	}
+	return nil
+}
+
+// hostRange is Mapper's for the file.
+func (im *hostImage) hostRange(off, n int64, immutable bool) (*platform.HostFile, int64, int64, bool) {
+	const page = 4096
+	end := (im.size + page - 1) &^ (page - 1) // the rest of the last page is there, and zero
+	if im.host.RO < 0 || off >= end {
+		return nil, 0, 0, false
+	}
+	return im.host, off, min(n, end-off), immutable
+}
+
+// raw is a disk that is one file.
+type raw struct {
+	name    string
+	im      *hostImage
+	noTrim  atomic.Bool
+	noZero  atomic.Bool
+	noPunch bool // flag t
+}
+
+// Open opens the files of a disk.
+func Open(sp *Spec) (Device, error) {
+	name := bdev.DiskName(sp.Unit)
+	if sp.Backing != "" {
+		return openCow(name, sp, sp.Backing)
+	}
+	im, err := openImage(sp.File, !sp.ReadOnly, sp.Sync)
+	if err != nil {
+		return nil, err
+	}
+	if !sp.Data && !im.blk {
+		h, err := readHeader(im)
+		if err != nil {
+			im.close()
+			return nil, err
+		}
+		if h != nil {
+			im.close()
+			return openCow(name, sp, h.backing)
+		}
+	}
+	if err := lockImage(im, sp.Shared); err != nil {
+		im.close()
+		return nil, err
+	}
+	im.share()
+	r := &raw{name: name, im: im, noPunch: sp.NoTrim}
+	return r, nil
+}
+
+// lockImage locks a file for what it was opened for.
+func lockImage(im *hostImage, shared bool) error {
+	if shared {
+		klog.Infof("Not locking \"%s\" on the host", im.name)
+		return nil
+	}
+	return lockFile(im.fd, im.name, !im.ro)
+}
+
+// Name, Size and ReadOnly are bdev.Device's.
+func (r *raw) Name() string { return r.name }
+
+// Size is the file's, rounded up to whole sectors.
+func (r *raw) Size() int64    { return (r.im.size + bdev.SectorSize - 1) &^ (bdev.SectorSize - 1) }
+func (r *raw) ReadOnly() bool { return r.im.ro }
+
+// ReadAt is bdev.Device's.
+func (r *raw) ReadAt(p []byte, off int64) (int, error) {
+	if err := r.im.readAt(p, off); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// WriteAt is bdev.Device's.
+func (r *raw) WriteAt(p []byte, off int64) (int, error) {
+	if r.im.ro {
+		return 0, unix.EROFS
+	}
+	if err := r.im.writeAt(p, off); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// Flush is bdev.Device's.
+func (r *raw) Flush() error {
+	if r.im.ro {
+		return nil
+	}
+	for {
+		err := unix.Fdatasync(r.im.fd)
+		if err != unix.EINTR {
+			return guestErrno(err)
+		}
+	}
+}
+
+// Discard punches a hole.
+func (r *raw) Discard(off, n int64) error {
+	if r.noPunch || r.noTrim.Load() {
+		return unix.EOPNOTSUPP
+	}
+	err := r.fallocate(unix.FALLOC_FL_PUNCH_HOLE, off, n)
+	if err == unix.EOPNOTSUPP {
+		r.noTrim.Store(true)
+	}
+	return err
+}
+
+func (r *raw) fallocate(mode uint32, off, n int64) error {
+	if r.im.ro {
+		return unix.EROFS
+	}
+	for {
+		switch err := unix.Fallocate(r.im.fd, mode|unix.FALLOC_FL_KEEP_SIZE, off, n); err {
+		case unix.EINTR:
+		case nil:
+			return nil
+		case unix.EOPNOTSUPP, unix.ENOSYS, unix.ENODEV, unix.EINVAL:
+			return unix.EOPNOTSUPP
+		default:
+			return guestErrno(err)
+		}
+	}
+}
+
+// WriteZeroes zeroes a range of the file, by writing if the host has nothing better.
+func (r *raw) WriteZeroes(off, n int64) error {
+	if r.im.ro {
+		return unix.EROFS
+	}
+	if !r.noZero.Load() {
+		err := r.fallocate(unix.FALLOC_FL_ZERO_RANGE, off, n)
+		if err != unix.EOPNOTSUPP {
+			return err
+		}
+		r.noZero.Store(true)
+	}
+	zero := make([]byte, min(n, 1<<20))
+	for n > 0 {
+		k := min(n, int64(len(zero)))
+		if err := r.im.writeAt(zero[:k], off); err != nil {
+			return err
+		}
+		off, n = off+k, n-k
+	}
+	return nil
+}
+
+// View is bdev.Viewer's.
+func (r *raw) View(off, n int64) []byte {
+	if off < 0 || n < 0 || off > int64(len(r.im.view)) || n > int64(len(r.im.view))-off {
+		return nil
+	}
+	return r.im.view[off : off+n : off+n]
+}
+
+// HostRange is bdev.Mapper's. A disk that the guest cannot write cannot change.
+func (r *raw) HostRange(off, n int64) (h *platform.HostFile, hostOff, length int64, immutable bool) {
+	return r.im.hostRange(off, n, r.im.ro)
+}
+
+// Limits are those of UML's disks.
+func (r *raw) Limits() bdev.Limits {
+	l := bdev.Limits{PhysicalBlock: bdev.SectorSize, WriteCache: true}
+	if !r.noPunch && !r.im.ro {
+		l.DiscardGranularity, l.DiscardMax = bdev.SectorSize, 32768
+	}
+	return l
+}
+
+// Close closes the file and drops the lock.
+func (r *raw) Close() error {
+	r.im.close()
+	return nil
+}
+
+// absolute makes a name absolute for messages and headers.
+func absolute(name string) string {
+	if len(name) > 0 && name[0] == '/' {
+		return name
+	}
+	if wd, err := os.Getwd(); err == nil {
+		return wd + "/" + name
+	}
+	return name
+}
