@@ -50,6 +50,9 @@ func NewRoot(fs *FS, perm uint32) *Dir {
 	return d
 }
 
+// NewDir makes a directory that is in no other yet.
+func NewDir(fs *FS, perm uint32) *Dir { return newDir(fs, perm) }
+
 func newDir(fs *FS, perm uint32) *Dir {
 	d := &Dir{entries: map[string]entry{}, next: 2}
 	d.init(fs, unix.S_IFDIR|perm, 2)
@@ -62,7 +65,7 @@ func (d *Dir) FS() *FS { return d.fs }
 // SetDynamic gives the directory computed entries, which come after the fixed ones. It is called before the directory is in use.
 func (d *Dir) SetDynamic(dyn Dynamic) { d.dyn = dyn }
 
-// Mkdir returns the subdirectory of that name, which it makes if there is none.
+// Subdir returns the subdirectory of that name, which it makes if there is none.
 func (d *Dir) Subdir(name string, perm uint32) *Dir {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -116,16 +119,16 @@ func (d *Dir) removeLocked(name string) {
 	}
 }
 
-// File, Text and Link add a computed file, a constant file (0444) and a symbolic link.
-func (d *Dir) File(name string, perm uint32, show ShowFunc, store StoreFunc) {
+// AddFile adds a computed file.
+func (d *Dir) AddFile(name string, perm uint32, show ShowFunc, store StoreFunc) {
 	d.Add(name, NewFile(d.fs, perm, show, store))
 }
 
-// Text adds a constant file with mode 0444.
-func (d *Dir) Text(name, text string) { d.File(name, 0o444, String(text), nil) }
+// AddText adds a constant file with mode 0444.
+func (d *Dir) AddText(name, text string) { d.AddFile(name, 0o444, String(text), nil) }
 
-// Link adds a symbolic link.
-func (d *Dir) Link(name, target string) { d.Add(name, NewLink(d.fs, target)) }
+// AddLink adds a symbolic link.
+func (d *Dir) AddLink(name, target string) { d.Add(name, NewLink(d.fs, target)) }
 
 // Attr implements vfs.Inode.
 func (d *Dir) Attr() vfs.Attr {

@@ -16,6 +16,7 @@ type FS struct {
 	dev   uint64
 	magic int64
 	root  vfs.Inode
+	super vfs.SuperBlock // what Super of the nodes returns: the FS, or what it is a part of
 	ino   atomic.Uint64
 	time  unix.Timespec // of all nodes: when the file system was made
 
@@ -27,9 +28,13 @@ type FS struct {
 // NewFS makes an instance. dev is its st_dev, magic its statfs type; SetRoot must follow.
 func NewFS(typ *vfs.FilesystemType, dev uint64, magic int64) *FS {
 	fs := &FS{typ: typ, dev: dev, magic: magic, time: abi.Timespec(ktime.Now())}
+	fs.super = fs
 	fs.ino.Store(1)
 	return fs
 }
+
+// SetSuper says which SuperBlock the nodes belong to, if a type that embeds the FS is what is mounted.
+func (fs *FS) SetSuper(sb vfs.SuperBlock) { fs.super = sb }
 
 // SetRoot sets the root directory.
 func (fs *FS) SetRoot(in vfs.Inode) { fs.root = in }
@@ -95,7 +100,7 @@ func (b *Base) init(fs *FS, mode uint32, nlink uint32) {
 }
 
 // Super implements vfs.Inode.
-func (b *Base) Super() vfs.SuperBlock { return b.fs }
+func (b *Base) Super() vfs.SuperBlock { return b.fs.super }
 
 // Ino is the inode number.
 func (b *Base) Ino() uint64 { return b.ino }

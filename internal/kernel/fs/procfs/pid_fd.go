@@ -1,0 +1,275 @@
+package procfs
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/fs/pseudo"
+	"github.com/user-mode-linux/linux/internal/kernel/vfs"
+)
+
+// file returns the open file of the node's descriptor with a reference; ENOENT if it is closed.
+func (p *node) file() (*vfs.File, error) {
+	t, err := p.task()
+	if err != nil {
+		return nil, err
+	}
+	fds := t.Files()
+	if fds == nil {
+		return nil, unix.ENOENT
+	}
+	f, err := fds.Get(p.fd)
+	if err != nil {
+		return nil, unix.ENOENT
+	}
+	return f, nil
+}
+
+// fdMode is the mode of a link in fd/, whose owner bits tell how the file is open.
+func (p *node) fdMode() uint32 {
+	f, err := p.file()
+	if err != nil {
+		return unix.S_IFLNK | 0o500
+	}
+	defer f.DecRef()
+	mode := uint32(unix.S_IFLNK | 0o100)
+	if f.Readable() {
+		mode |= 0o400
+	}
+	if f.Writable() {
+		mode |= 0o200
+	}
+	return mode
+}
+
+func (p *node) lookupDescriptor(c vfs.Caller, name string, e *entry) (vfs.Inode, error) {
+	fd, ok := parseID(name)
+	if !ok {
+		return nil, unix.ENOENT
+	}
+	t, err := p.task()
+	if err != nil {
+		return nil, unix.ENOENT
+	}
+	if err := mayTrace(c, t); err != nil {
+		return nil, err
+	}
+	in := p.child(e)
+	in.fd = fd
+	f, err := in.file()
+	if err != nil {
+		return nil, err
+	}
+	f.DecRef()
+	return in.inode(), nil
+}
+
+func lookupFd(p *node, c vfs.Caller, name string) (vfs.Inode, error) {
+	return p.lookupDescriptor(c, name, fdLinkEntry)
+}
+
+func lookupFdInfo(p *node, c vfs.Caller, name string) (vfs.Inode, error) {
+	return p.lookupDescriptor(c, name, fdInfoFileEntry)
+}
+
+// listFds lists fd/ or fdinfo/; the cookie is the descriptor and 3.
+func listFds(p *node, c vfs.Caller, off int64, emit func(vfs.DirEnt) bool) error {
+	t, err := p.task()
+	if err != nil {
+		return unix.ENOENT
+	}
+	if err := mayTrace(c, t); err != nil {
+		return err
+	}
+	fds := t.Files()
+	if fds == nil {
+		return nil
+	}
+	in, typ := p.child(fdLinkEntry), uint8(unix.DT_LNK)
+	if p.e.name == "fdinfo" {
+		in, typ = p.child(fdInfoFileEntry), unix.DT_REG
+	}
+	var open []int32
+	fds.Range(func(fd int32, _ *vfs.File, _ bool) bool {
+		if int64(fd)+3 > off {
+			open = append(open, fd)
+		}
+		return true
+	})
+	for _, fd := range open {
+		in.fd = fd
+		if !emit(vfs.DirEnt{Name: strconv.Itoa(int(fd)), Ino: in.ino(), Type: typ, Off: int64(fd) + 3}) {
+			break
+		}
+	}
+	return nil
+}
+
+func linkFd(p *node, c vfs.Caller) (string, error) {
+	f, err := p.file()
+	if err != nil {
+		return "", err
+	}
+	defer f.DecRef()
+	return fileName(c, f), nil
+}
+
+// fileName is what the link of an open file shows: anonymous files have their type and inode number.
+func fileName(c vfs.Caller, f *vfs.File) string {
+	name := vfs.PathName(c, f.Path)
+	if f.Path.Mount == nil && f.Inode != nil && (name == "pipe" || name == "socket") {
+		return fmt.Sprintf("%s:[%d]", name, f.Inode.Attr().Ino)
+	}
+	return name
+}
+
+func followFd(p *node, _ vfs.Caller) (vfs.Path, error) {
+	f, err := p.file()
+	if err != nil {
+		return vfs.Path{}, err
+	}
+	defer f.DecRef()
+	return f.Path, nil
+}
+
+// showFdInfo is fdinfo/<fd>.
+func showFdInfo(p *node, _ vfs.Caller, w *bytes.Buffer) error {
+	f, err := p.file()
+	if err != nil {
+		return err
+	}
+	defer f.DecRef()
+	flags := f.Flags()
+	if t, err := p.task(); err == nil {
+		if fds := t.Files(); fds != nil {
+			if on, err := fds.Cloexec(p.fd); err == nil && on {
+				flags |= unix.O_CLOEXEC
+			}
+		}
+	}
+	mnt := 0
+	if m := f.Path.Mount; m != nil {
+		mnt = m.ID()
+	}
+	fmt.Fprintf(w, "pos:\t%d\nflags:\t0%o\nmnt_id:\t%d\nino:\t%d\n", f.Pos(), flags, mnt, f.Inode.Attr().Ino)
+	if i, ok := f.Ops.(vfs.FdInfoer); ok {
+		w.WriteString(i.FdInfo(f))
+	}
+	return nil
+}
+
+// path is a link to a place that fn finds; its reference, if fn took one, is not needed beyond the call.
+func (p *node) path(get func(fs *vfs.FSContext) vfs.Path) (vfs.Path, error) {
+	t, err := p.task()
+	if err != nil {
+		return vfs.Path{}, err
+	}
+	fs := t.FS()
+	if fs == nil {
+		return vfs.Path{}, unix.ENOENT
+	}
+	at := get(fs)
+	if at.Dentry == nil {
+		return vfs.Path{}, unix.ENOENT
+	}
+	return at, nil
+}
+
+func followCwd(p *node, _ vfs.Caller) (vfs.Path, error)  { return p.path((*vfs.FSContext).Cwd) }
+func followRoot(p *node, _ vfs.Caller) (vfs.Path, error) { return p.path((*vfs.FSContext).Root) }
+
+func followExe(p *node, _ vfs.Caller) (vfs.Path, error) {
+	m, err := p.mm()
+	if err != nil {
+		return vfs.Path{}, err
+	}
+	if m == nil {
+		return vfs.Path{}, unix.ENOENT
+	}
+	defer m.Put()
+	f := m.Exe()
+	if f == nil {
+		return vfs.Path{}, unix.ENOENT
+	}
+	defer f.DecRef()
+	return f.Path, nil
+}
+
+// linkName is readlink of a magic link that leads to a place with a name.
+func linkName(follow func(p *node, c vfs.Caller) (vfs.Path, error)) func(p *node, c vfs.Caller) (string, error) {
+	return func(p *node, c vfs.Caller) (string, error) {
+		at, err := follow(p, c)
+		if err != nil {
+			return "", err
+		}
+		return vfs.PathName(c, at), nil
+	}
+}
+
+var (
+	linkCwd  = linkName(followCwd)
+	linkRoot = linkName(followRoot)
+	linkExe  = linkName(followExe)
+)
+
+// nsNames are the name spaces of ns/. Except for mount name spaces there is one of each kind.
+var nsNames = []string{
+	"cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts",
+}
+
+// Inode numbers of the initial name spaces (linux/proc_ns.h); the two that Linux allocates at boot follow.
+var nsInodes = map[string]uint64{
+	"ipc": 0xEFFFFFFF, "uts": 0xEFFFFFFE, "user": 0xEFFFFFFD, "pid": 0xEFFFFFFC, "cgroup": 0xEFFFFFFB,
+	"time": 0xEFFFFFFA, "net": 0xEFFFFFF9, "mnt": 0xF0000000,
+}
+
+func linkNs(p *node, _ vfs.Caller) (string, error) {
+	kind := strings.TrimSuffix(p.e.name, "_for_children")
+	ino := nsInodes[kind]
+	if kind == "mnt" {
+		t, err := p.task()
+		if err != nil {
+			return "", err
+		}
+		fs := t.FS()
+		if fs == nil || fs.Namespace() == nil {
+			return "", unix.ENOENT
+		}
+		ino += uint64(fs.Namespace().ID())
+	}
+	return fmt.Sprintf("%s:[%d]", kind, ino), nil
+}
+
+// nsFiles keeps one nameless file for each name space that was looked at, so that opening ns/<name> gives an inode whose
+// device and number tell name spaces apart.
+type nsFiles struct {
+	mu sync.Mutex
+	fs *pseudo.FS
+	m  map[string]*vfs.File
+}
+
+func followNs(p *node, c vfs.Caller) (vfs.Path, error) {
+	name, err := linkNs(p, c)
+	if err != nil {
+		return vfs.Path{}, err
+	}
+	ns := &p.fs.ns
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	f := ns.m[name]
+	if f == nil {
+		var ino uint64
+		if _, err := fmt.Sscanf(name[strings.IndexByte(name, '['):], "[%d]", &ino); err != nil {
+			return vfs.Path{}, unix.ENOENT
+		}
+		in := pseudo.NewNumberedFile(ns.fs, ino, 0o444)
+		f = vfs.NewAnonFileAt(name, in, vfs.FileBase{}, unix.O_RDONLY)
+		ns.m[name] = f
+	}
+	return f.Path, nil
+}
