@@ -48,3 +48,49 @@ func (c *Cred) InGroup(gid uint32) bool {
 	_, ok := slices.BinarySearch(c.Groups, gid)
 	return ok
 }
+
+// Securebits (capabilities(7)).
+const (
+	SecbitNoRoot                   = 1 << 0
+	SecbitNoSetuidFixup            = 1 << 2
+	SecbitKeepCaps                 = 1 << 4
+	SecbitNoCapAmbientRaise        = 1 << 6
+	SecbitsAll                     = 1<<8 - 1
+	SecbitsLocks                   = SecbitNoRoot<<1 | SecbitNoSetuidFixup<<1 | SecbitKeepCaps<<1 | SecbitNoCapAmbientRaise<<1
+	fsCaps                  CapSet = 1<<0 | 1<<1 | 1<<2 | 1<<3 | 1<<4 | 1<<27 | 1<<32 // CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID MKNOD MAC_OVERRIDE
+)
+
+// FixCaps changes n's capabilities as a change of user ids from old does (capabilities(7), "Effect of user ID changes").
+func FixCaps(old, n *Cred) {
+	if old.Securebits&SecbitNoSetuidFixup != 0 {
+		return
+	}
+	hadRoot := old.UID == 0 || old.EUID == 0 || old.SUID == 0
+	hasRoot := n.UID == 0 || n.EUID == 0 || n.SUID == 0
+	if hadRoot && !hasRoot {
+		if n.Securebits&SecbitKeepCaps == 0 {
+			n.Permitted, n.Effective = 0, 0
+		}
+		n.Ambient = 0
+	}
+	if old.EUID == 0 && n.EUID != 0 {
+		n.Effective = 0
+	}
+	if old.EUID != 0 && n.EUID == 0 {
+		n.Effective = n.Permitted
+	}
+	FixFSCaps(old, n)
+}
+
+// FixFSCaps does the same for a change of the file system user id.
+func FixFSCaps(old, n *Cred) {
+	if old.Securebits&SecbitNoSetuidFixup != 0 {
+		return
+	}
+	if old.FSUID == 0 && n.FSUID != 0 {
+		n.Effective &^= fsCaps
+	}
+	if old.FSUID != 0 && n.FSUID == 0 {
+		n.Effective |= n.Permitted & fsCaps
+	}
+}

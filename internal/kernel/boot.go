@@ -1,0 +1,333 @@
+// Package kernel boots the guest: it sets up the file systems and devices that are the kernel's own, mounts the root and
+// starts the first program. Drivers are registered by the caller before Boot; the platform is handed in.
+package kernel
+
+import (
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/abi"
+	"github.com/user-mode-linux/linux/internal/kernel/arch"
+	"github.com/user-mode-linux/linux/internal/kernel/bdev"
+	"github.com/user-mode-linux/linux/internal/kernel/chrdev"
+	"github.com/user-mode-linux/linux/internal/kernel/fs/devpts"
+	"github.com/user-mode-linux/linux/internal/kernel/fs/devtmpfs"
+	"github.com/user-mode-linux/linux/internal/kernel/fs/ext4"
+	"github.com/user-mode-linux/linux/internal/kernel/fs/initramfs"
+	"github.com/user-mode-linux/linux/internal/kernel/fs/pipefs"
+	"github.com/user-mode-linux/linux/internal/kernel/fs/procfs"
+	"github.com/user-mode-linux/linux/internal/kernel/fs/sysfs"
+	"github.com/user-mode-linux/linux/internal/kernel/fs/tmpfs"
+	"github.com/user-mode-linux/linux/internal/kernel/klog"
+	"github.com/user-mode-linux/linux/internal/kernel/mm"
+	"github.com/user-mode-linux/linux/internal/kernel/platform"
+	"github.com/user-mode-linux/linux/internal/kernel/syscalls"
+	"github.com/user-mode-linux/linux/internal/kernel/task"
+	"github.com/user-mode-linux/linux/internal/kernel/tty"
+	"github.com/user-mode-linux/linux/internal/kernel/vfs"
+)
+
+// Config is what the guest is booted with.
+type Config struct {
+	// CommandLine is /proc/cmdline.
+	CommandLine string
+	// Memory is the guest's memory in bytes.
+	Memory uint64
+	// Aux is what the host's auxiliary vector tells about the CPU.
+	Aux arch.HostAux
+
+	// Initramfs are archives that are unpacked into the first root file system, in order. Root names a block device to
+	// mount as root; "" for none: the initramfs stays the root.
+	Initramfs []io.Reader
+	Root      string
+	RootFS    string // file system types, separated by commas; "" tries all
+	RootFlags string
+	ReadWrite bool
+
+	// Init is the first program; "" tries the usual ones. InitArgs and InitEnv are its arguments and environment.
+	Init, RDInit      string
+	InitArgs, InitEnv []string
+
+	// Exec, if HasExec, is a shell command that runs instead of init, with Stdio as its descriptors 0, 1 and 2.
+	Exec    string
+	HasExec bool
+	Stdio   func(t *task.Task) ([3]*vfs.File, error)
+}
+
+// Kernel is a guest.
+type Kernel struct {
+	Tasks *task.Kernel
+
+	cfg    Config
+	halted chan Outcome
+}
+
+// Outcome is how the guest ended. Status is the exit status of Exec's command (128+n for signals), or what
+// /proc/exitcode holds.
+type Outcome struct {
+	task.Halt
+	Status int
+}
+
+// New makes a guest that has not booted. Its Tasks is the handler of the platform that Boot is to be given.
+func New(cfg Config) *Kernel {
+	k := &Kernel{Tasks: task.New(), cfg: cfg, halted: make(chan Outcome, 1)}
+	k.Tasks.Memory = cfg.Memory
+	k.Tasks.Aux = cfg.Aux
+	k.Tasks.Dispatch = syscalls.Dispatch
+	k.Tasks.Halted = func(h task.Halt) { k.end(Outcome{Halt: h, Status: int(procfs.ExitCode())}) }
+	return k
+}
+
+func (k *Kernel) end(o Outcome) {
+	select {
+	case k.halted <- o:
+	default:
+	}
+}
+
+// Wait returns when the guest has ended.
+func (k *Kernel) Wait() Outcome { return <-k.halted }
+
+// Boot sets the kernel up on a platform and starts the first program. An error means that the guest cannot run at all; a
+// missing root or init is a guest panic, as on Linux.
+func (k *Kernel) Boot(p platform.Platform) error {
+	t := k.Tasks
+	t.Platform = p
+	klog.Printf(klog.Notice, "Linux version %s (%s) %s", abi.Release, abi.Machine, abi.Version)
+	klog.Infof("Command line: %s", k.cfg.CommandLine)
+	klog.Infof("Memory: %dK available", k.cfg.Memory/1024)
+	klog.Infof("%s, %d CPU(s)", p.Describe(), p.NumCPU())
+	empty, err := p.NewMemfile("empty")
+	if err != nil {
+		return err
+	}
+	t.MM = &mm.Host{UserMax: p.UserMax(), VDSO: p.VDSO(), Empty: empty.Host(), NewShared: tmpfs.NewShared}
+	tmpfs.NewMemfile, tmpfs.TotalPages = p.NewMemfile, k.cfg.Memory/abi.PageSize
+	ext4.NewMemfile = p.NewMemfile
+	k.register()
+	ns, err := k.mountRoot()
+	if err != nil {
+		return err
+	}
+	if k.cfg.HasExec {
+		return k.startExec(ns)
+	}
+	return k.startInit(ns)
+}
+
+// register makes the file systems and devices known.
+func (k *Kernel) register() {
+	tty.SetController(task.Controller{K: k.Tasks})
+	tmpfs.Register()
+	ext4.Register()
+	devpts.Init()
+	devtmpfs.Init()
+	procfs.Register(k.Tasks, k.cfg.CommandLine)
+	sysfs.Register(k.Tasks)
+	vfs.RegisterFifo(pipefs.OpenFIFO)
+	chrdev.Init()
+	tty.Init()
+}
+
+// mountRoot makes the name space of the first program: the initramfs, or the root device.
+func (k *Kernel) mountRoot() (*vfs.Namespace, error) {
+	rootfs, err := vfs.FindFilesystem("tmpfs").Mount(nil, "rootfs", 0, "mode=755")
+	if err != nil {
+		return nil, err
+	}
+	ns := vfs.NewNamespace(rootfs, "rootfs", 0)
+	if len(k.cfg.Initramfs) > 0 {
+		c := newBootCaller(ns)
+		for _, r := range k.cfg.Initramfs {
+			if err := initramfs.Unpack(c, r, int64(k.cfg.Memory)); err != nil {
+				klog.Errf("Initramfs unpacking failed: %v", err)
+			}
+		}
+		if k.cfg.Root == "" {
+			return ns, nil
+		}
+		if _, err := vfs.Stat(c, nil, k.rdinit(), 0); err == nil && !k.cfg.HasExec {
+			return ns, nil
+		}
+	}
+	return k.mountDisk()
+}
+
+func (k *Kernel) rdinit() string {
+	if k.cfg.RDInit != "" {
+		return k.cfg.RDInit
+	}
+	return "/init"
+}
+
+// mountDisk mounts the root device.
+func (k *Kernel) mountDisk() (*vfs.Namespace, error) {
+	flags := uint64(0)
+	if !k.cfg.ReadWrite {
+		flags = unix.MS_RDONLY
+	}
+	types := strings.Split(k.cfg.RootFS, ",")
+	if k.cfg.RootFS == "" {
+		types = []string{"ext4", "ext3", "ext2"}
+	}
+	name := strings.TrimPrefix(k.cfg.Root, "/dev/")
+	if bdev.Lookup(k.cfg.Root) == nil {
+		klog.Printf(klog.Emerg, "VFS: Cannot open root device %q or unknown-block(0,0): error -6", name)
+		klog.Printf(klog.Emerg, "Please append a correct \"root=\" boot option; here are the available partitions:")
+		for _, n := range bdev.Nodes() {
+			klog.Printf(klog.Emerg, "%04x %10d %s", n.Rdev(), n.Size()/1024, n.Name())
+		}
+		return nil, k.panic("VFS: Unable to mount root fs on unknown-block(0,0)")
+	}
+	for _, typ := range types {
+		fs := vfs.FindFilesystem(typ)
+		if fs == nil {
+			klog.Warnf("VFS: unknown file system type %q in rootfstype=", typ)
+			continue
+		}
+		sb, err := fs.Mount(nil, k.cfg.Root, flags, k.cfg.RootFlags)
+		if err != nil {
+			continue
+		}
+		klog.Infof("VFS: Mounted root (%s filesystem)%s on device %s.", typ, roText(flags), name)
+		return vfs.NewNamespace(sb, "/dev/root", flags), nil
+	}
+	klog.Printf(klog.Emerg, "List of all bdev filesystems:\n %s", strings.Join(types, "\n "))
+	return nil, k.panic(fmt.Sprintf("VFS: Unable to mount root fs on %s", name))
+}
+
+func roText(flags uint64) string {
+	if flags&unix.MS_RDONLY != 0 {
+		return " readonly"
+	}
+	return ""
+}
+
+// panic ends the guest by a panic before there is any task. The error stops Boot.
+func (k *Kernel) panic(text string) error {
+	k.Tasks.Panic(text)
+	return errPanic
+}
+
+var errPanic = fmt.Errorf("guest kernel panic")
+
+// Panicked reports whether an error of Boot is a guest panic, which Wait reports too.
+func Panicked(err error) bool { return err == errPanic }
+
+// initEnv is the environment of the first program.
+func (k *Kernel) initEnv() []string {
+	return append([]string{"HOME=/", "TERM=linux"}, k.cfg.InitEnv...)
+}
+
+// startInit runs the first program on the console.
+func (k *Kernel) startInit(ns *vfs.Namespace) error {
+	t, err := k.Tasks.NewInit(vfs.NewFSContext(ns), vfs.NewFDTable())
+	if err != nil {
+		return err
+	}
+	vfs.DoMount(t, "devtmpfs", "/dev", "devtmpfs", 0, "mode=755")
+	k.openConsole(t)
+	candidates := []string{"/sbin/init", "/etc/init", "/bin/init", "/bin/sh"}
+	if k.cfg.Init != "" {
+		candidates = []string{k.cfg.Init}
+	} else if len(k.cfg.Initramfs) > 0 {
+		candidates = append([]string{k.rdinit()}, candidates...)
+	}
+	for _, name := range candidates {
+		err := k.start(t, name, append([]string{name}, k.cfg.InitArgs...))
+		if err == nil {
+			klog.Infof("Run %s as init process", name)
+			return nil
+		}
+		if k.cfg.Init != "" {
+			return k.panic(fmt.Sprintf("Requested init %s failed (error %d).", name, -int(abi.Errno(err))))
+		}
+		if err != unix.ENOENT {
+			klog.Errf("Starting init: %s exists but couldn't execute it (error %d)", name, -int(abi.Errno(err)))
+		}
+	}
+	return k.panic("No working init found.  Try passing init= option to kernel.")
+}
+
+// start executes a program in a task that has none.
+func (k *Kernel) start(t *task.Task, name string, argv []string) error {
+	f, err := vfs.OpenExec(t, nil, name, 0)
+	if err != nil {
+		return err
+	}
+	defer f.DecRef()
+	return t.Start(task.ExecParams{File: f, Name: name, Argv: argv, Envv: k.initEnv()})
+}
+
+// openConsole gives init the console as descriptors 0, 1 and 2.
+func (k *Kernel) openConsole(t *task.Task) {
+	f, err := vfs.Open(t, nil, "/dev/console", vfs.OpenHow{Flags: unix.O_RDWR})
+	if err != nil {
+		klog.Warnf("Warning: unable to open an initial console.")
+		return
+	}
+	for range 3 {
+		if _, err := t.Files().Install(t, f.IncRef(), 0, false); err != nil {
+			f.DecRef()
+		}
+	}
+	f.DecRef()
+}
+
+// execMounts are what the built-in init mounts.
+var execMounts = []struct{ source, dir, typ, data string }{
+	{"proc", "/proc", "proc", ""},
+	{"sysfs", "/sys", "sysfs", ""},
+	{"devtmpfs", "/dev", "devtmpfs", "mode=755"},
+	{"devpts", "/dev/pts", "devpts", "gid=5,mode=620,ptmxmode=666"},
+	{"tmpfs", "/dev/shm", "tmpfs", "mode=1777"},
+	{"tmpfs", "/run", "tmpfs", "mode=755"},
+	{"tmpfs", "/tmp", "tmpfs", "mode=1777"},
+}
+
+// startExec is the built-in init: it mounts what programs expect, and runs the command with the root's shell. The guest
+// ends with the command.
+func (k *Kernel) startExec(ns *vfs.Namespace) error {
+	init, err := k.Tasks.NewKernelInit(vfs.NewFSContext(ns), vfs.NewFDTable())
+	if err != nil {
+		return err
+	}
+	for _, m := range execMounts {
+		if _, err := vfs.Stat(init, nil, m.dir, 0); err == unix.ENOENT {
+			vfs.Mkdir(init, nil, m.dir, 0o755)
+		}
+		if err := vfs.DoMount(init, m.source, m.dir, m.typ, 0, m.data); err != nil {
+			klog.Warnf("init: cannot mount %s on %s: %v", m.typ, m.dir, err)
+		}
+	}
+	t, err := k.Tasks.NewInit(init.FS().Copy(), vfs.NewFDTable())
+	if err != nil {
+		return err
+	}
+	files, err := k.cfg.Stdio(t)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if _, err := t.Files().Install(t, f, 0, false); err != nil {
+			return err
+		}
+	}
+	t.Group.OnExit = func(status int32) {
+		code := int(status >> 8 & 0xff)
+		if sig := status & 0x7f; sig != 0 {
+			code = 128 + int(sig)
+		}
+		k.end(Outcome{Halt: task.Halt{Kind: task.HaltHalt}, Status: code})
+	}
+	const sh = "/bin/sh"
+	if err := k.start(t, sh, []string{path.Base(sh), "-c", k.cfg.Exec}); err != nil {
+		return k.panic(fmt.Sprintf("Requested init %s failed (error %d).", sh, -int(abi.Errno(err))))
+	}
+	return nil
+}

@@ -1,0 +1,34 @@
+package syscalls
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/klog"
+	"github.com/user-mode-linux/linux/internal/kernel/platform"
+	"github.com/user-mode-linux/linux/internal/kernel/task"
+)
+
+// Trace, if not nil, is called after each call with its result, for the strace-like log. Set once at boot.
+var Trace func(t *task.Task, nr int32, a *platform.Args, v uint64, err error)
+
+// Dispatch runs a system call. It is task.Kernel's Dispatch.
+func Dispatch(t *task.Task, nr platform.Sysno, a *platform.Args) (v uint64, err error) {
+	if uint32(nr) >= uint32(len(Table)) || Table[nr].Fn == nil {
+		err = unknown(t, nr)
+	} else {
+		v, err = Table[nr].Fn(t, a)
+	}
+	if Trace != nil {
+		Trace(t, nr, a, v, err)
+	}
+	return v, err
+}
+
+// unknown is a call that does not exist, logged once a program.
+func unknown(t *task.Task, nr int32) error {
+	if uint32(nr) < uint32(len(Table)) {
+		name := Table[nr].Name
+		klog.Once(t.Comm()+"/"+name+"/"+string(rune(nr)), "%s[%d]: system call %d (%s) is not implemented", t.Comm(), t.PID(), nr, name)
+	}
+	return unix.ENOSYS
+}

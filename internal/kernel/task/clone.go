@@ -1,0 +1,382 @@
+package task
+
+import (
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/arch"
+	"github.com/user-mode-linux/linux/internal/kernel/cred"
+	"github.com/user-mode-linux/linux/internal/kernel/mm"
+	"github.com/user-mode-linux/linux/internal/kernel/platform"
+	"github.com/user-mode-linux/linux/internal/kernel/uio"
+	"github.com/user-mode-linux/linux/internal/kernel/vfs"
+)
+
+// perTask are the small things of a thread.
+type perTask struct {
+	startTime int64 // Uptime at the start, immutable
+	then      after // owned by the task
+
+	clearTID   atomic.Uint64 // set_tid_address; 0 when the host has it
+	robustList atomic.Uint64 // set_robust_list
+	nice       atomic.Int32
+	pdeathSig  atomic.Int32
+	noNewPrivs atomic.Bool
+	slack      atomic.Uint64 // PR_SET_TIMERSLACK, nanoseconds
+	sched      atomic.Pointer[SchedParam]
+	affinity   atomic.Uint64
+	personal   atomic.Uint32 // personality(2)
+
+	usage      usage // filled when the host thread ends
+	hostStatus atomic.Int32
+	exitCode   int32 // owned by the task until it has ended
+	prepared   atomic.Bool
+
+	vforkWait   atomic.Bool // parent: held until the child executes or ends
+	vforkParent atomic.Pointer[Task]
+
+	forced                           bool // a fault found its signal blocked or ignored
+	faultErr, faultTrapno, faultAddr uint64
+}
+
+// CloneArgs are clone(2)'s and clone3(2)'s arguments, checked for size only.
+type CloneArgs struct {
+	Flags      uint64
+	PIDFd      uint64 // address
+	ChildTID   uint64
+	ParentTID  uint64
+	ExitSignal uint64
+	Stack      uint64 // stack pointer of the child, 0 to keep
+	TLS        uint64
+	// NewPidfd makes a pidfd for the child; set by the handler when CLONE_PIDFD is asked for.
+	NewPidfd func(g *ThreadGroup) (int32, error)
+	// UndoPidfd closes it again.
+	UndoPidfd func(fd int32)
+}
+
+// newNamespaces are the flags for namespaces that do not exist here.
+const newNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUSER | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
+
+// Clone implements clone(2), clone3(2), fork(2) and vfork(2) for a held thread. It returns the child's id.
+func (t *Task) Clone(a *CloneArgs) (int32, error) {
+	fl := a.Flags
+	thread := fl&unix.CLONE_THREAD != 0
+	switch {
+	case thread && fl&unix.CLONE_SIGHAND == 0,
+		fl&unix.CLONE_SIGHAND != 0 && fl&unix.CLONE_VM == 0,
+		fl&unix.CLONE_NEWNS != 0 && fl&unix.CLONE_FS != 0,
+		fl&unix.CLONE_PIDFD != 0 && fl&unix.CLONE_PARENT_SETTID != 0 && a.PIDFd == a.ParentTID,
+		a.ExitSignal > arch.NSIG:
+		return 0, unix.EINVAL
+	case fl&newNamespaces != 0:
+		if !t.Cred().Capable(unix.CAP_SYS_ADMIN) && fl&newNamespaces != unix.CLONE_NEWUSER {
+			return 0, unix.EPERM
+		}
+		return 0, unix.EINVAL
+	}
+	k, g := t.K, t.Group
+	if thread && g.exitingNow() {
+		return 0, unix.EAGAIN
+	}
+	c := t.newChild(fl)
+	k.mu.Lock()
+	if thread && k.halting.Load() {
+		k.mu.Unlock()
+		return 0, unix.EAGAIN
+	}
+	if !k.mayForkLocked(t) {
+		k.mu.Unlock()
+		return 0, unix.EAGAIN
+	}
+	id, err := k.allocPIDLocked()
+	if err != nil {
+		k.mu.Unlock()
+		return 0, err
+	}
+	c.tid.Store(id)
+	k.pids[id] = c
+	k.mu.Unlock()
+
+	t.cloneResources(c, fl)
+	pidfd := int32(-1)
+	if thread {
+		c.Group = g
+	} else {
+		c.Group = t.newGroup(c, fl, a.ExitSignal)
+	}
+	if fl&unix.CLONE_PIDFD != 0 && a.NewPidfd != nil {
+		if pidfd, err = a.NewPidfd(c.Group); err == nil {
+			if err = putInt32(t.Mem(), a.PIDFd, pidfd); err != nil {
+				a.UndoPidfd(pidfd)
+			}
+		}
+		if err != nil {
+			k.dropUnborn(c)
+			return 0, err
+		}
+	}
+	spec := platform.CloneSpec{
+		Data: c, Thread: thread, VM: fl&unix.CLONE_VM != 0, Stack: a.Stack,
+		SetTLS: fl&unix.CLONE_SETTLS != 0, TLS: a.TLS,
+	}
+	if fl&unix.CLONE_CHILD_CLEARTID != 0 {
+		spec.ClearTID = a.ChildTID
+	}
+	var th platform.Thread
+	if spec.VM {
+		if th, err = t.Thread().Clone(spec); err == nil {
+			c.mm.Store(t.MM().Get())
+		}
+	} else {
+		var m *mm.MM
+		if m, th, err = t.MM().Fork(t.Thread(), func() (platform.Thread, error) { return t.Thread().Clone(spec) }); err == nil {
+			c.mm.Store(m)
+		}
+	}
+	if err != nil {
+		if pidfd >= 0 {
+			a.UndoPidfd(pidfd)
+		}
+		k.dropUnborn(c)
+		switch err {
+		case unix.ENOMEM, unix.EAGAIN:
+			return 0, err
+		case mm.ErrOffload:
+			t.Then(platform.Offload)
+		}
+		return 0, unix.EAGAIN
+	}
+	c.th.Store(&threadBox{th})
+	if fl&unix.CLONE_PARENT_SETTID != 0 {
+		putInt32(t.Mem(), a.ParentTID, id)
+	}
+	if fl&unix.CLONE_CHILD_SETTID != 0 {
+		putInt32(th.AddressSpace(), a.ChildTID, id)
+	}
+	t.birth(c, fl)
+	k.forks.Add(1)
+	if fl&unix.CLONE_VFORK != 0 {
+		// The parent waits, held, until the child has executed a program or ended.
+		t.vforkWait.Store(true)
+		c.vforkParent.Store(t)
+		t.Then(platform.Hold)
+	}
+	if c.work.Load() != 0 {
+		th.Kick()
+	}
+	th.Resume()
+	return id, nil
+}
+
+// newChild makes the Task of a child, not yet known to anybody.
+func (t *Task) newChild(fl uint64) *Task {
+	c := &Task{K: t.K}
+	c.token = make(chan struct{}, 1)
+	c.cred.Store(t.cred.Load())
+	c.comm.Store(t.comm.Load())
+	c.startTime = uptime()
+	c.nice.Store(t.nice.Load())
+	c.noNewPrivs.Store(t.noNewPrivs.Load())
+	c.slack.Store(t.slack.Load())
+	c.sched.Store(t.sched.Load())
+	c.affinity.Store(t.affinity.Load())
+	c.personal.Store(t.personal.Load())
+	c.blocked = t.Sigmask()
+	if t.restoreMask {
+		c.blocked = t.saved
+	}
+	if fl&unix.CLONE_VM == 0 || fl&unix.CLONE_VFORK != 0 {
+		c.altstack = t.altstack
+	}
+	return c
+}
+
+// cloneResources shares or copies what clone's flags say.
+func (t *Task) cloneResources(c *Task, fl uint64) {
+	if fl&unix.CLONE_FS != 0 {
+		c.fs.Store(t.fs.Load().get())
+	} else {
+		c.fs.Store(newSharedFS(t.FS().Copy()))
+	}
+	if fl&unix.CLONE_FILES != 0 {
+		c.files.Store(t.Files().IncRef())
+	} else {
+		c.files.Store(t.Files().Copy())
+	}
+}
+
+// newGroup makes the process of a child.
+func (t *Task) newGroup(c *Task, fl, exitSignal uint64) *ThreadGroup {
+	g := t.Group
+	n := &ThreadGroup{k: t.K, pid: c.TID()}
+	n.startTime = c.startTime
+	n.leader = c
+	n.exitSignal = unix.Signal(exitSignal)
+	g.rlimMu.Lock()
+	n.rlim = g.rlim
+	g.rlimMu.Unlock()
+	n.oomScoreAdj.Store(g.oomScoreAdj.Load())
+	if fl&unix.CLONE_SIGHAND != 0 {
+		n.actions = g.actions
+	} else {
+		n.actions = g.actions.copy()
+		if fl&cloneClearSighand != 0 {
+			for i := range n.actions.a {
+				if n.actions.a[i].Handler != arch.SIG_IGN {
+					n.actions.a[i] = arch.Sigaction{}
+				}
+			}
+		}
+	}
+	return n
+}
+
+const cloneClearSighand = 0x100000000
+
+// birth puts a child into the tree: from now on others see it.
+func (t *Task) birth(c *Task, fl uint64) {
+	k, g := t.K, t.Group
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	n := c.Group
+	n.addThreadLocked(c)
+	n.live.Add(1)
+	if n == g {
+		if g.exitingNow() {
+			c.work.Or(workExit)
+		}
+		g.sigMu.Lock()
+		if g.groupStop {
+			c.stopWanted = true
+			g.stopCount++
+			c.work.Or(workSignal)
+		}
+		g.sigMu.Unlock()
+		return
+	}
+	k.groups[n.pid] = n
+	p := g
+	if fl&unix.CLONE_PARENT != 0 && g.parent != nil {
+		p = g.parent
+		n.exitSignal = g.exitSignal
+	}
+	n.parent = p
+	p.children = append(p.children, n)
+	k.joinPgrpLocked(n, g.pgrp)
+	n.tty = g.tty
+	k.userLocked(c.Cred().UID, 1)
+}
+
+// dropUnborn forgets a child that could not be made.
+func (k *Kernel) dropUnborn(c *Task) {
+	k.mu.Lock()
+	delete(k.pids, c.TID())
+	k.mu.Unlock()
+	if f := c.files.Swap(nil); f != nil {
+		f.DecRef(c)
+	}
+	if fs := c.fs.Load(); fs != nil {
+		fs.put()
+	}
+}
+
+// endVfork lets the parent of a vfork child run on.
+func (t *Task) endVfork() {
+	if p := t.vforkParent.Swap(nil); p != nil {
+		p.vforkWait.Store(false)
+		p.Thread().Resume()
+	}
+}
+
+// exitingNow reports whether the process is about to end.
+func (g *ThreadGroup) exitingNow() bool {
+	g.sigMu.Lock()
+	defer g.sigMu.Unlock()
+	return g.exiting || g.execing != nil
+}
+
+// mayForkLocked checks RLIMIT_NPROC and the kernel's own limit on threads.
+func (k *Kernel) mayForkLocked(t *Task) bool {
+	if len(k.pids) >= MaxPID-300 || len(k.pids) >= k.maxThreads() {
+		return false
+	}
+	c := t.Cred()
+	if c.UID == 0 || c.Capable(unix.CAP_SYS_RESOURCE) || c.Capable(unix.CAP_SYS_ADMIN) {
+		return true
+	}
+	return uint64(k.users[c.UID]) < t.Rlimit(unix.RLIMIT_NPROC)
+}
+
+// userLocked counts processes of a user for RLIMIT_NPROC.
+func (k *Kernel) userLocked(uid uint32, d int) {
+	if k.users[uid] += d; k.users[uid] <= 0 {
+		delete(k.users, uid)
+	}
+}
+
+// maxThreads is /proc/sys/kernel/threads-max.
+func (k *Kernel) maxThreads() int {
+	if n := int(k.ThreadsMax.Load()); n > 0 {
+		return n
+	}
+	return MaxPID
+}
+
+// NewInit makes a process that is nobody's fork, with nothing in its memory; Start gives it a program. The first one is
+// init; a later one is a child of init, in a session of its own.
+func (k *Kernel) NewInit(fs *vfs.FSContext, files *vfs.FDTable) (*Task, error) {
+	return k.newFirst(fs, files, func(t *Task) (platform.Thread, error) { return k.Platform.NewProcess(t) })
+}
+
+func (k *Kernel) newFirst(fs *vfs.FSContext, files *vfs.FDTable, thread func(*Task) (platform.Thread, error)) (*Task, error) {
+	t := (&Task{K: k, Group: &ThreadGroup{k: k, groupSignal: groupSignal{actions: &Actions{}}}}).firstTask()
+	th, err := thread(t)
+	if err != nil {
+		return nil, err
+	}
+	t.th.Store(&threadBox{th})
+	t.fs.Store(newSharedFS(fs))
+	t.files.Store(files)
+	g := t.Group
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	id, err := k.allocPIDLocked()
+	if err != nil {
+		return nil, err
+	}
+	t.tid.Store(id)
+	g.pid, g.leader, g.startTime = id, t, t.startTime
+	g.rlim = defaultRlimits(k.Memory)
+	g.exitSignal = unix.SIGCHLD
+	k.pids[id], k.groups[id] = t, g
+	g.addThreadLocked(t)
+	g.live.Store(1)
+	k.userLocked(0, 1)
+	if id == 1 {
+		// Linux's init starts in process group and session 0.
+		k.init = g
+		k.joinPgrpLocked(g, k.newSessionLocked(0))
+	} else if k.init != nil {
+		g.parent = k.init
+		k.init.children = append(k.init.children, g)
+		k.joinPgrpLocked(g, k.newSessionLocked(id))
+	}
+	return t, nil
+}
+
+// firstTask fills what newChild would have copied from a parent.
+func (t *Task) firstTask() *Task {
+	t.token = make(chan struct{}, 1)
+	t.cred.Store(cred.Root())
+	t.SetComm("init")
+	t.startTime = uptime()
+	t.slack.Store(50000)
+	t.sched.Store(&SchedParam{})
+	t.affinity.Store(^uint64(0))
+	return t
+}
+
+func putInt32(m uio.Memory, addr uint64, v int32) error {
+	return uio.WriteFull(m, []byte{byte(v), byte(v >> 8), byte(v >> 16), byte(v >> 24)}, addr)
+}

@@ -1,0 +1,337 @@
+package task
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/arch"
+	"github.com/user-mode-linux/linux/internal/kernel/klog"
+	"github.com/user-mode-linux/linux/internal/kernel/platform"
+	"github.com/user-mode-linux/linux/internal/kernel/tty"
+	"github.com/user-mode-linux/linux/internal/kernel/wait"
+)
+
+// The end of a thread has two halves. prepareExit gives back what the task has (files, memory, robust futexes) and may
+// sleep; exitNotify, after the host thread is gone, makes the process a zombie and tells its parent. When a program calls
+// exit, the first half runs in the call and the second when the host reports the end; when a process is killed from
+// outside both run after the end, on a goroutine of their own.
+
+// Exit implements exit(2): it ends the calling thread. code is a wait status.
+func (t *Task) Exit(code int32) {
+	g := t.Group
+	if g.live.Load() > 1 && t.hostNeedsClearTID() {
+		// The host is to clear and wake the thread id word, since other threads wait there.
+		t.RunHeld(func(th platform.Thread) {
+			th.Syscall(unix.SYS_SET_TID_ADDRESS, platform.Args{t.clearTID.Swap(0)})
+			if r, err := th.Regs(); err == nil {
+				r.Rdi = uint64(uint32(code)) >> 8
+				arch.Restart(r, unix.SYS_EXIT)
+				th.SetRegs(r)
+			}
+		})
+		return
+	}
+	if t.robustPending() {
+		t.RunHeld(func(th platform.Thread) {
+			t.exitRobust(th)
+			if r, err := th.Regs(); err == nil {
+				r.Rdi = uint64(uint32(code)) >> 8
+				arch.Restart(r, unix.SYS_EXIT)
+				th.SetRegs(r)
+			}
+		})
+		return
+	}
+	t.exitCode = code
+	t.prepareExit()
+	t.Then(platform.HostExit)
+}
+
+// hostNeedsClearTID reports whether set_tid_address was called after the host's own word was set.
+func (t *Task) hostNeedsClearTID() bool { return t.clearTID.Load() != 0 }
+
+// ExitGroup implements exit_group(2) for the calling thread.
+func (t *Task) ExitGroup(code int32) {
+	g := t.Group
+	g.sigMu.Lock()
+	if !g.exiting {
+		g.exiting, g.exitCode = true, code
+	}
+	t.exitCode = g.exitCode
+	others := g.live.Load() > 1
+	if others {
+		for _, x := range g.threadsSnapshot() {
+			if x != t {
+				x.work.Or(workExit)
+				x.Wake()
+			}
+		}
+	}
+	g.sigMu.Unlock()
+	if t.robustPending() {
+		t.RunHeld(func(th platform.Thread) {
+			t.exitRobust(th)
+			if r, err := th.Regs(); err == nil {
+				r.Rdi = uint64(uint32(code)) >> 8
+				arch.Restart(r, unix.SYS_EXIT_GROUP)
+				th.SetRegs(r)
+			}
+		})
+		return
+	}
+	t.prepareExit()
+	t.Then(platform.HostExit)
+}
+
+// exit ends the whole process with a wait status, from anywhere.
+func (g *ThreadGroup) exit(code int32) {
+	g.sigMu.Lock()
+	g.exitLocked(code, g.threadsSnapshot())
+	g.sigMu.Unlock()
+}
+
+// exitLocked is exit under sigMu: the host process is killed; its end does the rest.
+func (g *ThreadGroup) exitLocked(code int32, threads []*Task) {
+	if !g.exiting {
+		g.exiting, g.exitCode = true, code
+	}
+	var one *Task
+	for _, x := range threads {
+		x.work.Or(workExit)
+		x.Wake()
+		if x.where.Load() != gone {
+			one = x
+		}
+	}
+	if one != nil {
+		one.Thread().Kill()
+	}
+}
+
+// dieHeld ends a held thread whose group exits, or that must make room for another's execve.
+func (t *Task) dieHeld(th platform.Thread) platform.Action {
+	if t.robustPending() {
+		t.exitRobust(th)
+	}
+	th.Kill()
+	return platform.Hold
+}
+
+// exitKilled does both halves for a thread whose host process was killed.
+func (t *Task) exitKilled() {
+	g := t.Group
+	g.sigMu.Lock()
+	switch {
+	case g.exiting:
+		t.exitCode = g.exitCode
+	case t.work.Load()&workExit != 0:
+	default:
+		// The host killed it: out of memory, or somebody on the host.
+		sig := t.hostStatus.Load()
+		if sig == 0 {
+			sig = int32(unix.SIGKILL)
+		}
+		g.exiting, g.exitCode = true, sig
+		t.exitCode = sig
+		klog.Warnf("%s[%d]: host process was killed by signal %d", t.Comm(), t.PID(), sig)
+	}
+	g.sigMu.Unlock()
+	t.prepareExit()
+	t.exitNotify()
+}
+
+// prepareExit gives back what the thread holds. It runs once.
+func (t *Task) prepareExit() {
+	if !t.prepared.CompareAndSwap(false, true) {
+		return
+	}
+	g := t.Group
+	last := g.live.Load() == 1
+	if last {
+		g.timers.stop()
+		if t.IsSessionLeader() {
+			tty.SessionLeaderExit(t)
+		}
+	}
+	t.endVfork()
+	if f := t.files.Swap(nil); f != nil {
+		f.DecRef(t)
+	}
+	t.fs.Load().put()
+}
+
+// exitNotify makes an ended thread vanish, and its process a zombie if it was the last one. It must not sleep.
+func (t *Task) exitNotify() {
+	g, k := t.Group, t.K
+	if m := t.mm.Swap(nil); m != nil {
+		go m.Put() // may sleep, and nobody waits for it
+	}
+	t.endVfork()
+	g.usageMu.Lock()
+	g.self.merge(&t.usage)
+	g.usageMu.Unlock()
+
+	g.sigMu.Lock()
+	if t.stopWanted {
+		t.stopWanted = false
+		g.stopCount--
+	}
+	if g.execing != nil {
+		g.execing.Wake()
+	}
+	g.sigMu.Unlock()
+
+	k.mu.Lock()
+	last := g.live.Add(-1) == 0
+	if t != g.leader {
+		delete(k.pids, t.TID())
+		g.removeThreadLocked(t)
+	}
+	if !last {
+		k.mu.Unlock()
+		if e := g.execing; e != nil {
+			e.Wake()
+		}
+		return
+	}
+	g.sigMu.Lock()
+	if !g.exiting {
+		// exit(2) of all threads one by one: the leader's code counts.
+		g.exiting, g.exitCode = true, g.leader.exitCode
+	}
+	g.sigMu.Unlock()
+	g.dead = true
+	after := k.processEndedLocked(g)
+	k.mu.Unlock()
+	after()
+	if g.OnExit != nil {
+		g.OnExit(g.exitCode)
+	}
+	if g == k.init {
+		k.Panic("Attempted to kill init! exitcode=0x" + hex8(uint32(g.exitCode)))
+	}
+}
+
+// processEndedLocked reparents children, frees orphaned groups and returns what is left to do without the lock.
+func (k *Kernel) processEndedLocked(g *ThreadGroup) (after func()) {
+	var todo []func()
+	// Children go to the nearest subreaper, else to init.
+	heir := k.init
+	for a := g.parent; a != nil; a = a.parent {
+		if a.subreaper && !a.dead {
+			heir = a
+			break
+		}
+	}
+	for _, c := range g.children {
+		old := c.pgrp
+		c.parent = heir
+		if c.leader != nil {
+			if s := c.leader.pdeathSig.Load(); s != 0 {
+				c := c
+				todo = append(todo, func() { c.sendKernelSignal(unix.Signal(s)) })
+			}
+		}
+		if heir == nil || heir == g {
+			c.parent = nil
+			continue
+		}
+		heir.children = append(heir.children, c)
+		if c.dead {
+			c.exitSignal = unix.SIGCHLD
+			if h := k.zombieLocked(c); h != nil {
+				todo = append(todo, h)
+			}
+		}
+		// A stopped group that this leaves orphaned gets SIGHUP and SIGCONT.
+		if old != nil && old.orphanedLocked(nil) && old.hasStoppedLocked() {
+			todo = append(todo, func() { k.hangupGroup(old.id) })
+		}
+	}
+	g.children = nil
+	if p := g.pgrp; p != nil {
+		if p.orphanedLocked(g) && g.parent != nil && g.parent.pgrp != nil && g.parent.pgrp != p && g.parent.pgrp.session == p.session && p.hasStoppedLocked() {
+			todo = append(todo, func() { k.hangupGroup(p.id) })
+		}
+	}
+	if h := k.zombieLocked(g); h != nil {
+		todo = append(todo, h)
+	}
+	return func() {
+		for _, f := range todo {
+			f()
+		}
+		g.deadQ.Notify(wait.All)
+	}
+}
+
+// hangupGroup is what happens to a newly orphaned group with stopped members.
+func (k *Kernel) hangupGroup(pgid int32) {
+	for _, g := range k.pgrpMembers(pgid) {
+		g.sendKernelSignal(unix.SIGHUP)
+		g.sendKernelSignal(unix.SIGCONT)
+	}
+}
+
+// zombieLocked tells the parent of g's end, or reaps g at once if the parent does not care.
+func (k *Kernel) zombieLocked(g *ThreadGroup) func() {
+	p := g.parent
+	if p == nil {
+		k.reapLocked(g)
+		return nil
+	}
+	sig := g.exitSignal
+	a := p.actions.get(unix.SIGCHLD)
+	if sig == unix.SIGCHLD && (a.Handler == arch.SIG_IGN || a.Flags&arch.SA_NOCLDWAIT != 0) {
+		k.reapLocked(g)
+		if a.Handler == arch.SIG_IGN {
+			sig = 0
+		}
+	}
+	code, status := exitInfo(g.exitCode)
+	uid := g.leader.Cred().UID
+	pid := g.pid
+	u, s := g.self.user/1e7, g.self.sys/1e7
+	return func() {
+		if sig != 0 {
+			i := arch.InfoChild(code, pid, uid, status, u, s)
+			i.Signo = int32(sig)
+			p.SendSignal(i)
+		}
+		p.childQ.Notify(wait.All)
+	}
+}
+
+// exitInfo makes si_code and si_status of a wait status.
+func exitInfo(code int32) (int32, int32) {
+	switch {
+	case code&0x7f == 0:
+		return arch.CLD_EXITED, code >> 8 & 0xff
+	case code&0x80 != 0:
+		return arch.CLD_DUMPED, code & 0x7f
+	}
+	return arch.CLD_KILLED, code & 0x7f
+}
+
+// reapLocked removes a dead process for good.
+func (k *Kernel) reapLocked(g *ThreadGroup) {
+	if g.reaped {
+		return
+	}
+	g.reaped = true
+	if p := g.parent; p != nil {
+		for i, c := range p.children {
+			if c == g {
+				p.children = append(p.children[:i], p.children[i+1:]...)
+				break
+			}
+		}
+	}
+	k.leavePgrpLocked(g)
+	delete(k.groups, g.pid)
+	if g.leader != nil {
+		delete(k.pids, g.leader.TID())
+	}
+	if u := g.leader; u != nil {
+		k.userLocked(u.Cred().UID, -1)
+	}
+}

@@ -1,0 +1,43 @@
+package task
+
+import (
+	"sync/atomic"
+
+	"github.com/user-mode-linux/linux/internal/kernel/vfs"
+)
+
+// sharedFS counts the tasks that share an FSContext (CLONE_FS).
+type sharedFS struct {
+	*vfs.FSContext
+	refs atomic.Int32
+}
+
+func newSharedFS(c *vfs.FSContext) *sharedFS {
+	s := &sharedFS{FSContext: c}
+	s.refs.Store(1)
+	return s
+}
+
+func (s *sharedFS) get() *sharedFS { s.refs.Add(1); return s }
+
+func (s *sharedFS) put() {
+	if s.refs.Add(-1) == 0 {
+		s.Release()
+	}
+}
+
+// UnshareFS gives the task a root, working directory and umask of its own (unshare(2) CLONE_FS).
+func (t *Task) UnshareFS() {
+	s := t.fs.Load()
+	if s.refs.Load() > 1 {
+		t.fs.Store(newSharedFS(s.Copy()))
+		s.put()
+	}
+}
+
+// UnshareFiles gives the task a file descriptor table of its own (CLONE_FILES).
+func (t *Task) UnshareFiles() {
+	old := t.files.Load()
+	t.files.Store(old.Copy())
+	old.DecRef(t)
+}

@@ -1,0 +1,66 @@
+package task
+
+import "golang.org/x/sys/unix"
+
+// SchedParam is a thread's scheduling policy. The host schedules guest threads; the policy is kept so that programs read
+// back what they set.
+type SchedParam struct {
+	Policy   int32
+	Priority int32
+	Reset    bool // SCHED_RESET_ON_FORK
+}
+
+// Sched is the policy; SetSched replaces it.
+func (t *Task) Sched() SchedParam     { return *t.sched.Load() }
+func (t *Task) SetSched(p SchedParam) { t.sched.Store(&p) }
+
+// Nice is the nice value, -20 to 19.
+func (t *Task) Nice() int     { return int(t.nice.Load()) }
+func (t *Task) SetNice(n int) { t.nice.Store(int32(min(max(n, -20), 19))) }
+
+// Affinity is the set of CPUs that the thread may run on; SetAffinity changes it.
+func (t *Task) Affinity() uint64 {
+	return t.affinity.Load() & (1<<uint(t.K.Platform.NumCPU()) - 1)
+}
+
+// SetAffinity limits the thread to a set of CPUs, which must contain one that exists.
+func (t *Task) SetAffinity(mask uint64) error {
+	t.affinity.Store(mask)
+	return t.Thread().SetAffinity(t.Affinity())
+}
+
+// Accessors of small per-thread values.
+
+// NoNewPrivs is PR_GET_NO_NEW_PRIVS; SetNoNewPrivs sets it for good.
+func (t *Task) NoNewPrivs() bool { return t.noNewPrivs.Load() }
+func (t *Task) SetNoNewPrivs()   { t.noNewPrivs.Store(true) }
+
+// TimerSlack is PR_GET_TIMERSLACK in nanoseconds.
+func (t *Task) TimerSlack() uint64     { return t.slack.Load() }
+func (t *Task) SetTimerSlack(n uint64) { t.slack.Store(n) }
+
+// PdeathSignal is PR_GET_PDEATHSIG.
+func (t *Task) PdeathSignal() int32     { return t.pdeathSig.Load() }
+func (t *Task) SetPdeathSignal(s int32) { t.pdeathSig.Store(s) }
+
+// Personality is personality(2).
+func (t *Task) Personality() uint32     { return t.personal.Load() }
+func (t *Task) SetPersonality(p uint32) { t.personal.Store(p) }
+
+// RobustList is set_robust_list(2)'s head; SetClearTID records set_tid_address(2)'s word.
+func (t *Task) RobustList() uint64     { return t.robustList.Load() }
+func (t *Task) SetRobustList(a uint64) { t.robustList.Store(a) }
+func (t *Task) SetClearTID(a uint64)   { t.clearTID.Store(a) }
+
+// SetRestart keeps how restart_syscall(2) goes on with the running call; Restart runs it.
+func (t *Task) SetRestart(f func(t *Task) (uint64, error)) { t.restartFn = f }
+
+// Restart runs what SetRestart kept; EINTR if there is nothing.
+func (t *Task) Restart() (uint64, error) {
+	f := t.restartFn
+	t.restartFn = nil
+	if f == nil {
+		return 0, unix.EINTR
+	}
+	return f(t)
+}
