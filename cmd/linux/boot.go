@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 
 	"github.com/user-mode-linux/linux/internal/cmdline"
 	"github.com/user-mode-linux/linux/internal/host"
@@ -32,8 +33,8 @@ type outcome struct {
 var handlers host.Handlers
 
 // boot builds the drivers that the command line asks for, boots the guest kernel with them and returns when the guest has
-// ended.
-func boot(cfg *cmdline.Config, dir *umid.Dir) outcome {
+// ended. dir is nil if there is no umid directory, root is nil if there is no built-in root file system.
+func boot(cfg *cmdline.Config, dir *umid.Dir, root *io.SectionReader) outcome {
 	fmt.Fprintln(host.Stderr, "this program was built without the guest kernel")
 	return outcome{how: notBooted}
 }

@@ -60,7 +60,7 @@ func run(cfg *cmdline.Config) {
 			host.Exit(host.StatusTimeout)
 		})
 	}
-	end(cfg, boot(cfg, dir))
+	end(cfg, boot(cfg, dir, userland()))
 }
 
 // prepare sets up the umid directory, the janitor and the host's signals. The directory is nil if there is none.

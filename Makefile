@@ -1,0 +1,72 @@
+# make help lists the targets.
+GO      ?= go
+PREFIX  ?= /usr/local
+GOFLAGS := -trimpath
+export CGO_ENABLED := 0
+
+ROOT    := cmd/linux/root/root.cpio
+BUSYBOX := build/busybox
+
+.PHONY: all linux userland test race lint fmt bench fuzz demo install help clean check-go
+
+all: linux ## Build ./linux with its built-in root (the default)
+
+check-go:
+	@command -v $(GO) >/dev/null || { echo "Go 1.26 or later is needed: https://go.dev/dl/" >&2; exit 1; }
+	@$(GO) version | grep -Eq 'go1\.(2[6-9]|[3-9][0-9])' || { $(GO) version >&2; echo "Go 1.26 or later is needed." >&2; exit 1; }
+
+linux: check-go $(ROOT)
+	$(GO) build $(GOFLAGS) -ldflags '-s -w' -o linux ./cmd/linux
+
+userland: $(ROOT) ## Build only the built-in root
+
+$(BUSYBOX): $(wildcard userland/*.go) userland/go.mod userland/go.sum | check-go
+	@mkdir -p build
+	cd userland && $(GO) build $(GOFLAGS) -ldflags '-s -w' -o ../$(BUSYBOX) .
+
+$(ROOT): $(BUSYBOX) $(wildcard tools/mkroot/*.go)
+	$(GO) run ./tools/mkroot -busybox $(BUSYBOX) -o $(ROOT)
+
+test: linux lint ## Unit tests and lint; needs no root and no network
+	$(GO) test ./...
+	cd userland && $(GO) test ./...
+
+race: ## Unit tests under the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+lint: ## gofmt, go vet, staticcheck
+	@out=$$(gofmt -l cmd internal tools userland); [ -z "$$out" ] || { echo "gofmt would change:" $$out >&2; exit 1; }
+	$(GO) vet ./...
+	cd userland && $(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+fmt: ## Format the code
+	gofmt -w cmd internal tools userland
+
+bench: linux ## Go benchmarks
+	$(GO) test -run '^$$' -bench . ./...
+
+T ?= 30s
+fuzz: ## Run every fuzz test for T (30s)
+	@for pkg in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep ^Fuzz); do \
+			echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(T) $$pkg || exit 1; \
+		done; \
+	done
+
+demo: linux ## A shell in a guest, as a normal user
+	@if [ "$$(id -u)" = 0 ] && command -v setpriv >/dev/null && id nobody >/dev/null 2>&1; then \
+		dir=$$(mktemp -d) && cp linux $$dir/linux && chown -R nobody $$dir && echo "Running as the user nobody: a guest needs no root. Type exit to leave." >&2; \
+		cd $$dir && HOME=$$dir setpriv --reuid nobody --clear-groups --no-new-privs ./linux quiet mem=256M; st=$$?; rm -rf $$dir; exit $$st; \
+	else \
+		echo "Type exit to leave the guest." >&2; ./linux quiet mem=256M; \
+	fi
+
+install: linux ## Install to $(PREFIX)/bin
+	install -D -m 755 linux $(DESTDIR)$(PREFIX)/bin/linux
+
+clean: ## Remove what was built
+	rm -rf linux build $(ROOT)
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
