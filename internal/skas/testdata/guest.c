@@ -69,7 +69,7 @@ static void sum(void) {
 		i64 n = sys3(READ, 0, &c, 1);
 		if (n == 0) break;
 		if (n != 1 || c != next) bad++;
-		next = c + 1 ? c + 1 : 1;
+		next = c == 255 ? 1 : c + 1;
 		got++;
 	}
 	report(got);
