@@ -261,17 +261,20 @@ func (t *TTY) receiveByte(c byte) {
 	in, tm := &t.in, &t.termios
 	if in.lnext {
 		in.lnext = false
-		t.receivePlain(t.mapped(c))
+		t.receivePlain(t.mapped(c), false)
 		return
 	}
 	c = t.mapped(c)
-	if in.special[c] && t.receiveSpecial(&c) {
+	if in.special[c] {
+		if !t.receiveSpecial(&c) {
+			t.receivePlain(c, c == '\n')
+		}
 		return
 	}
 	if tm.Iflag&unix.IXANY != 0 {
 		t.restart()
 	}
-	t.receivePlain(c)
+	t.receivePlain(c, false)
 }
 
 // mapped applies ISTRIP and IUCLC.
@@ -292,17 +295,18 @@ func (t *TTY) restart() {
 	}
 }
 
-// receivePlain stores and echoes a byte without meaning.
-func (t *TTY) receivePlain(c byte) {
+// receivePlain stores and echoes a byte without meaning. newline is true for a carriage return that became one: it is echoed
+// as a new line, while one that was typed as such shows as ^J.
+func (t *TTY) receivePlain(c byte, newline bool) {
 	in := &t.in
 	if t.termios.Lflag&unix.ECHO != 0 {
 		t.finishErasing()
-		if c == '\n' {
+		if in.canon == in.head {
+			t.out.canonColumn = t.out.column
+		}
+		if newline {
 			t.echoRaw('\n')
 		} else {
-			if in.canon == in.head {
-				t.out.canonColumn = t.out.column
-			}
 			t.echo(c)
 		}
 	}
