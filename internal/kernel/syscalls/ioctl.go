@@ -1,0 +1,98 @@
+package syscalls
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/platform"
+	"github.com/user-mode-linux/linux/internal/kernel/task"
+	"github.com/user-mode-linux/linux/internal/kernel/vfs"
+)
+
+func init() {
+	register(map[int]Entry{
+		unix.SYS_IOCTL: {Name: "ioctl", Fn: sysIoctl},
+	})
+}
+
+// Commands of ioctl(2) that every file has (asm-generic/ioctls.h, linux/fs.h); x/sys/unix lacks them for Linux.
+const (
+	fioclex  = 0x5451
+	fionclex = 0x5450
+	fionbio  = 0x5421
+	fioasync = 0x5452
+	fioqsize = 0x5460
+	fionread = 0x541b
+	fibmap   = 0x1
+	figetbsz = 0x2
+	fifreeze = 0xc0045877
+	fithaw   = 0xc0045878
+	ficlone  = 0x40049409
+	ficloner = 0x4020940d
+	fidedupe = 0xc0189436
+)
+
+// sysIoctl implements ioctl(2): what the kernel does for every file, then the file's own.
+func sysIoctl(t *task.Task, a *platform.Args) (uint64, error) {
+	f, err := openFile(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	cmd, arg := u32(a[1]), a[2]
+	switch cmd {
+	case fioclex, fionclex:
+		return 0, t.Files().SetCloexec(i32(a[0]), cmd == fioclex)
+	case fionbio:
+		return 0, flagIoctl(t, f, unix.O_NONBLOCK, arg)
+	case fioasync:
+		return 0, flagIoctl(t, f, unix.O_ASYNC, arg)
+	case fifreeze, fithaw:
+		if !t.Cred().Capable(unix.CAP_SYS_ADMIN) {
+			return 0, unix.EPERM
+		}
+		return 0, unix.EOPNOTSUPP
+	case ficlone, ficloner, fidedupe:
+		return 0, unix.EOPNOTSUPP
+	case figetbsz, fionread, fioqsize, fibmap:
+		if done, err := fileIoctl(t, f, cmd, arg); done {
+			return 0, err
+		}
+	}
+	return vfs.Ioctl(t, f, cmd, arg)
+}
+
+// flagIoctl sets or clears a status flag as the guest's int at arg says.
+func flagIoctl(t *task.Task, f *vfs.File, flag uint32, arg uint64) error {
+	on, err := getU32(t, arg)
+	if err != nil {
+		return err
+	}
+	flags := f.Flags() &^ flag
+	if on != 0 {
+		flags |= flag
+	}
+	return f.SetStatus(flags)
+}
+
+// fileIoctl answers commands about regular files and directories; done is false for other types, whose own these are.
+func fileIoctl(t *task.Task, f *vfs.File, cmd uint32, arg uint64) (done bool, err error) {
+	at := f.Inode.Attr()
+	switch {
+	case cmd == figetbsz && (at.IsRegular() || at.IsDir()):
+		sb := f.Inode.Super()
+		if sb == nil {
+			return true, unix.EINVAL
+		}
+		st := sb.Statfs()
+		return true, putU32(t, arg, uint32(st.Bsize))
+	case !at.IsRegular():
+		return false, nil
+	case cmd == fionread:
+		return true, putU32(t, arg, uint32(at.Size-f.Pos()))
+	case cmd == fioqsize:
+		return true, putU64(t, arg, uint64(at.Size))
+	case cmd == fibmap && !t.Cred().Capable(unix.CAP_SYS_RAWIO):
+		return true, unix.EPERM
+	}
+	return false, nil
+}
