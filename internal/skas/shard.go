@@ -54,9 +54,6 @@ func startShard(p *Platform, idx, opsFd int, filter []unix.SockFilter) (*shard, 
 	if err := <-errc; err != nil {
 		return nil, err
 	}
-	if s.fam.listener >= 0 {
-		s.lead.start(s)
-	}
 	return s, nil
 }
 

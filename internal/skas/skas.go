@@ -111,6 +111,11 @@ func New(cfg Config, h platform.Handler) (*Platform, error) {
 		}
 		p.shards = append(p.shards, s)
 	}
+	for _, s := range p.shards {
+		if s.fam.listener >= 0 {
+			s.lead.start(s)
+		}
+	}
 	p.vdso = p.shards[0].fam.vdso
 	return p, nil
 }

@@ -28,6 +28,23 @@
 //
 // Kick makes a thread stop (event Kicked) before it executes another guest instruction, wherever it is: running, in a
 // native call, or inside a Syscall handler (then as soon as the handler has returned). Kicks are remembered, not counted.
+//
+// # Registers at a Kicked stop
+//
+// Orig_rax tells three cases apart:
+//
+//   - all ones, and the thread was in user code: nothing special. A call of the notify lane that no handler has seen yet
+//     looks like this too, with rip before the syscall instruction and its number in rax: it has not happened, and
+//     happens whenever the thread comes back there.
+//   - all ones, after a handler finished (action Stop, or a kick while it ran): rax is Return.Value, rip is after the
+//     syscall instruction. If the value was one of abi's restart codes it is the kernel's to restart the call (rip-=2 and
+//     rax=number) or to make it EINTR; the platform and the host never restart a call that a handler has finished.
+//   - unix.SYS_FUTEX, and rax is -512 (no timeout) or -516 (timeout): a native futex wait was interrupted. Resumed with
+//     the registers untouched, the host goes on waiting as if nothing had been. To run a signal handler: for -512 with
+//     SA_RESTART, rip-=2 and rax=SYS_FUTEX in the signal frame; otherwise rax=-EINTR in the frame.
+//
+// Registers given to SetRegs mean what they say: Orig_rax is ignored, and the thread is then in no call. Cs and Ss are
+// always those of 64-bit user code.
 package platform
 
 import (
