@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
-	"github.com/user-mode-linux/linux/internal/kernel/fs/anonfs"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 	"github.com/user-mode-linux/linux/internal/kernel/wait"
@@ -105,8 +104,8 @@ func (r *ring) remove(it *item) {
 }
 
 // NewEPoll makes an epoll file.
-func NewEPoll() *vfs.File {
-	return anonfs.NewFile("[eventpoll]", &EPoll{items: map[key]*item{}}, unix.O_RDWR)
+func NewEPoll(c vfs.Caller) *vfs.File {
+	return vfs.NewAnonFile(c, "anon_inode:[eventpoll]", &EPoll{items: map[key]*item{}}, unix.O_RDWR, 0o600)
 }
 
 // Of returns the epoll instance behind an open file, nil if it is another kind of file.

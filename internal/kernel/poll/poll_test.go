@@ -53,7 +53,7 @@ func expect(t *testing.T, ep *vfs.File, want ...Event) {
 
 func TestEpollModes(t *testing.T) {
 	c := anontest.New()
-	ep := NewEPoll()
+	ep := NewEPoll(anontest.New())
 	r, w := pipefs.New(c, unix.O_NONBLOCK)
 	ctl(t, ep, unix.EPOLL_CTL_MOD, r, 3, unix.EPOLLIN, unix.ENOENT)
 	ctl(t, ep, unix.EPOLL_CTL_ADD, r, 3, unix.EPOLLIN, nil)
@@ -87,9 +87,9 @@ func TestEpollModes(t *testing.T) {
 }
 
 func TestEpollFairness(t *testing.T) {
-	ep := NewEPoll()
+	ep := NewEPoll(anontest.New())
 	for i := range int32(4) {
-		ctl(t, ep, unix.EPOLL_CTL_ADD, anonfs.NewEventFD(1, 0), i, unix.EPOLLIN, nil)
+		ctl(t, ep, unix.EPOLL_CTL_ADD, anonfs.NewEventFD(nil, 1, 0), i, unix.EPOLLIN, nil)
 	}
 	var seen []uint64
 	for range 4 {
@@ -107,8 +107,8 @@ func TestEpollFairness(t *testing.T) {
 }
 
 func TestEpollFileGone(t *testing.T) {
-	ep := NewEPoll()
-	f := anonfs.NewEventFD(1, 0)
+	ep := NewEPoll(anontest.New())
+	f := anonfs.NewEventFD(nil, 1, 0)
 	f.IncRef()
 	ctl(t, ep, unix.EPOLL_CTL_ADD, f, 3, unix.EPOLLIN, nil)
 	ctl(t, ep, unix.EPOLL_CTL_ADD, f, 4, unix.EPOLLIN, nil)
@@ -119,7 +119,7 @@ func TestEpollFileGone(t *testing.T) {
 	if Of(ep).Len() != 0 {
 		t.Fatal("items left")
 	}
-	f = anonfs.NewEventFD(1, 0)
+	f = anonfs.NewEventFD(nil, 1, 0)
 	ctl(t, ep, unix.EPOLL_CTL_ADD, f, 3, unix.EPOLLIN, nil)
 	before := watches.Load()
 	ep.DecRef()
@@ -132,7 +132,7 @@ func TestEpollFileGone(t *testing.T) {
 func TestEpollNested(t *testing.T) {
 	c := anontest.New()
 	r, w := pipefs.New(c, unix.O_NONBLOCK)
-	inner, outer := NewEPoll(), NewEPoll()
+	inner, outer := NewEPoll(anontest.New()), NewEPoll(anontest.New())
 	ctl(t, inner, unix.EPOLL_CTL_ADD, r, 1, unix.EPOLLIN, nil)
 	ctl(t, outer, unix.EPOLL_CTL_ADD, inner, 2, unix.EPOLLIN, nil)
 	ctl(t, inner, unix.EPOLL_CTL_ADD, outer, 3, unix.EPOLLIN, unix.ELOOP)
@@ -144,11 +144,11 @@ func TestEpollNested(t *testing.T) {
 	expect(t, outer)
 	chain := outer
 	for i := range int32(3) {
-		next := NewEPoll()
+		next := NewEPoll(anontest.New())
 		ctl(t, next, unix.EPOLL_CTL_ADD, chain, i, unix.EPOLLIN, nil)
 		chain = next
 	}
-	next := NewEPoll()
+	next := NewEPoll(anontest.New())
 	ctl(t, next, unix.EPOLL_CTL_ADD, chain, 9, unix.EPOLLIN, unix.ELOOP)
 	ctl(t, outer, unix.EPOLL_CTL_DEL, inner, 2, 0, nil)
 	ctl(t, next, unix.EPOLL_CTL_ADD, chain, 9, unix.EPOLLIN, nil)
@@ -156,8 +156,8 @@ func TestEpollNested(t *testing.T) {
 
 func TestEpollWaitWakes(t *testing.T) {
 	c := anontest.New()
-	ep := NewEPoll()
-	f := anonfs.NewEventFD(0, 0)
+	ep := NewEPoll(anontest.New())
+	f := anonfs.NewEventFD(nil, 0, 0)
 	ctl(t, ep, unix.EPOLL_CTL_ADD, f, 3, unix.EPOLLIN|unix.EPOLLET, nil)
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -182,13 +182,13 @@ func TestEpollWaitWakes(t *testing.T) {
 
 // TestEpollStress adds, removes, closes and waits at the same time.
 func TestEpollStress(t *testing.T) {
-	ep := NewEPoll()
+	ep := NewEPoll(anontest.New())
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
 	for g := range int32(3) {
 		wg.Go(func() {
 			for range 2000 {
-				f := anonfs.NewEventFD(0, 0)
+				f := anonfs.NewEventFD(nil, 0, 0)
 				Of(ep).Ctl(unix.EPOLL_CTL_ADD, f, g, Event{unix.EPOLLIN, 7})
 				f.Ops.(*anonfs.EventFD).Add(1)
 				Of(ep).Ctl(unix.EPOLL_CTL_MOD, f, g, Event{unix.EPOLLIN | unix.EPOLLET, 7})

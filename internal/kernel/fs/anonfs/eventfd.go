@@ -27,9 +27,9 @@ type EventFD struct {
 const eventMax = math.MaxUint64 - 1
 
 // NewEventFD makes an eventfd file; flags are EFD_SEMAPHORE and O_NONBLOCK.
-func NewEventFD(initial uint32, flags uint32) *vfs.File {
+func NewEventFD(c vfs.Caller, initial uint32, flags uint32) *vfs.File {
 	e := &EventFD{semaphore: flags&unix.EFD_SEMAPHORE != 0, count: uint64(initial)}
-	return NewFile("[eventfd]", e, unix.O_RDWR|flags&unix.O_NONBLOCK)
+	return newFile(c, "[eventfd]", e, unix.O_RDWR|flags&unix.O_NONBLOCK)
 }
 
 // Add adds n to the counter as far as it goes; asynchronous I/O signals completion with it.

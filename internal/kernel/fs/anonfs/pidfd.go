@@ -27,8 +27,8 @@ type PidFD struct {
 }
 
 // NewPidFD makes a pidfd file; flags are PIDFD_NONBLOCK and PIDFD_THREAD (O_EXCL).
-func NewPidFD(p Process, flags uint32) *vfs.File {
-	return NewFile("[pidfd]", &PidFD{proc: p}, unix.O_RDWR|flags&(unix.O_NONBLOCK|unix.O_EXCL))
+func NewPidFD(c vfs.Caller, p Process, flags uint32) *vfs.File {
+	return newFile(c, "[pidfd]", &PidFD{proc: p}, unix.O_RDWR|flags&(unix.O_NONBLOCK|unix.O_EXCL))
 }
 
 // PidFDOf returns the process behind an open file, nil if it is not a pidfd.

@@ -15,10 +15,10 @@ import (
 
 // SignalSource is the pending signals of whoever reads a signalfd: a vfs.Caller that can have signals implements it.
 type SignalSource interface {
-	// DequeueSignal takes one pending signal of mask, of the thread or its process.
-	DequeueSignal(mask arch.SigSet) (arch.Siginfo, bool)
-	// PendingSignals is the set of signals pending for the thread and its process, blocked or not.
-	PendingSignals() arch.SigSet
+	// Dequeue takes one pending signal of mask, of the thread or its process.
+	Dequeue(mask arch.SigSet) (arch.Siginfo, bool)
+	// SignalPending reports whether a signal of mask is pending for the thread or its process.
+	SignalPending(mask arch.SigSet) bool
 	// SignalQueue is notified with wait.In when a signal becomes pending for the process, even a blocked one.
 	SignalQueue() *wait.Queue
 }
@@ -32,10 +32,10 @@ type SignalFD struct {
 }
 
 // NewSignalFD makes a signalfd file for src; flags are SFD_NONBLOCK.
-func NewSignalFD(src SignalSource, mask arch.SigSet, flags uint32) *vfs.File {
+func NewSignalFD(c vfs.Caller, src SignalSource, mask arch.SigSet, flags uint32) *vfs.File {
 	s := &SignalFD{src: src}
 	s.SetMask(mask)
-	return NewFile("[signalfd]", s, unix.O_RDWR|flags&unix.O_NONBLOCK)
+	return newFile(c, "[signalfd]", s, unix.O_RDWR|flags&unix.O_NONBLOCK)
 }
 
 // SignalFDOf returns the signalfd behind an open file, nil if it is another kind of file.
@@ -67,7 +67,7 @@ func (s *SignalFD) Read(c vfs.Caller, f *vfs.File, dst *uio.Dst, _ int64) (int, 
 	}
 	done := 0
 	for dst.Len() >= arch.SignalfdSize {
-		info, ok := src.DequeueSignal(s.sigset())
+		info, ok := src.Dequeue(s.sigset())
 		if !ok {
 			if done > 0 {
 				break
@@ -76,7 +76,7 @@ func (s *SignalFD) Read(c vfs.Caller, f *vfs.File, dst *uio.Dst, _ int64) (int, 
 				return 0, unix.EAGAIN
 			}
 			err := src.SignalQueue().Wait(c, wait.Readable, ktime.Forever, func() bool {
-				info, ok = src.DequeueSignal(s.sigset())
+				info, ok = src.Dequeue(s.sigset())
 				return ok
 			})
 			if err != nil {
@@ -103,7 +103,7 @@ func (s *SignalFD) WaitQueue() *wait.Queue { return s.src.SignalQueue() }
 
 // Readiness: readable when a signal of the mask is pending.
 func (s *SignalFD) Readiness(mask wait.Events) wait.Events {
-	if s.src.PendingSignals()&s.sigset() == 0 {
+	if !s.src.SignalPending(s.sigset()) {
 		return 0
 	}
 	return mask & (wait.In | wait.RdNorm)

@@ -42,7 +42,7 @@ func NewTimerFD(c vfs.Caller, clock int, flags uint32) (*vfs.File, error) {
 	default:
 		return nil, unix.EINVAL
 	}
-	return NewFile("[timerfd]", &TimerFD{clock: clock}, unix.O_RDWR|flags&unix.O_NONBLOCK), nil
+	return newFile(c, "[timerfd]", &TimerFD{clock: clock}, unix.O_RDWR|flags&unix.O_NONBLOCK), nil
 }
 
 // TimerFDOf returns the timer behind an open file, nil if it is another kind of file.

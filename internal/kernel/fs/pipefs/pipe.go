@@ -7,7 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
-	"github.com/user-mode-linux/linux/internal/kernel/fs/anonfs"
 	"github.com/user-mode-linux/linux/internal/kernel/ktime"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
@@ -71,15 +70,14 @@ func NewPipe() *Pipe {
 	return p
 }
 
-var pipeFS = anonfs.NewFS("pipefs")
-
 // New makes a pipe and its read and write end; flags are O_NONBLOCK, O_DIRECT (pipe2(2)).
 func New(c vfs.Caller, flags uint32) (r, w *vfs.File) {
 	p := NewPipe()
 	p.readers, p.writers, p.rcount, p.wcount = 1, 1, 1, 1
-	in := pipeFS.NewInode(c, unix.S_IFIFO|0o600, p.open)
-	r = in.NewFile("pipe", &end{p: p, read: true}, unix.O_RDONLY|flags&unix.O_NONBLOCK)
-	w = in.NewFile("pipe", &end{p: p, write: true}, unix.O_WRONLY|flags&(unix.O_NONBLOCK|unix.O_DIRECT))
+	in := vfs.NewAnonInode(c, unix.S_IFIFO|0o600)
+	in.Reopen = p.open
+	r = vfs.NewAnonFileOn(in, "pipe:", &end{p: p, read: true}, unix.O_RDONLY|flags&unix.O_NONBLOCK)
+	w = vfs.NewAnonFileOn(in, "pipe:", &end{p: p, write: true}, unix.O_WRONLY|flags&(unix.O_NONBLOCK|unix.O_DIRECT))
 	return r, w
 }
 
