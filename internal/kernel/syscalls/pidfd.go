@@ -19,7 +19,7 @@ func init() {
 
 // newPidfd installs a pidfd for a process in t.
 func newPidfd(t *task.Task, g *task.ThreadGroup, flags uint32) (int32, error) {
-	f := anonfs.NewPidFD(g, flags)
+	f := anonfs.NewPidFD(t, g, flags)
 	fd, err := t.Files().Install(t, f, 0, true)
 	if err != nil {
 		f.DecRef()

@@ -210,7 +210,7 @@ func sysReboot(t *task.Task, a *platform.Args) (uint64, error) {
 		return 0, unix.EINVAL
 	}
 	switch u32(a[1]) {
-	case unix.LINUX_REBOOT_MAGIC2, unix.LINUX_REBOOT_MAGIC2A, unix.LINUX_REBOOT_MAGIC2B, unix.LINUX_REBOOT_MAGIC2C:
+	case 672274793, 85072278, 369367448, 537993216: // LINUX_REBOOT_MAGIC2 and its variants
 	default:
 		return 0, unix.EINVAL
 	}
