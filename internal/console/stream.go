@@ -47,12 +47,12 @@ func (s *Stream) Mode() uint32 {
 }
 
 // OpenStream makes an open file of the guest of the host's fd. flags is the access mode.
-func OpenStream(fd int, flags uint32) (*vfs.File, error) {
+func OpenStream(c vfs.Caller, fd int, flags uint32) (*vfs.File, error) {
 	s, err := NewStream(fd)
 	if err != nil {
 		return nil, err
 	}
-	return vfs.NewAnonFile(fmt.Sprintf("pipe:[%d]", fd), s, flags, s.Mode()), nil
+	return vfs.NewAnonFile(c, fmt.Sprintf("pipe:[%d]", fd), s, flags, s.Mode()), nil
 }
 
 // Stream marks it as having no position.

@@ -28,6 +28,7 @@ const (
 var devices struct {
 	sync.RWMutex
 	byMinor [SerialMinor + Serials]*TTY
+	watch   func(t *TTY, added bool)
 }
 
 // consoleTTY is what /dev/console means.
@@ -63,6 +64,9 @@ func register(prefix string, n, limit, base int, port Port) (*TTY, error) {
 	}
 	t := New(fmt.Sprintf("%s%d", prefix, n), ConsoleMajor, uint32(base+n), port)
 	devices.byMinor[base+n] = t
+	if devices.watch != nil {
+		devices.watch(t, true)
+	}
 	return t, nil
 }
 
@@ -78,7 +82,23 @@ func Unregister(t *TTY) error {
 		return unix.ENODEV
 	}
 	devices.byMinor[i] = nil
+	if devices.watch != nil {
+		devices.watch(t, false)
+	}
 	return nil
+}
+
+// Watch calls fn for every console and serial line there is, and from then on for each that comes or goes. There is one
+// watcher: who makes the device nodes. fn must not call back into this package's registry.
+func Watch(fn func(t *TTY, added bool)) {
+	devices.Lock()
+	defer devices.Unlock()
+	devices.watch = fn
+	for _, t := range devices.byMinor {
+		if t != nil {
+			fn(t, true)
+		}
+	}
 }
 
 // Devices lists the registered consoles and serial lines.

@@ -100,7 +100,6 @@ func (*listing) Seek(_ vfs.Caller, f *vfs.File, off int64, whence int) (int64, e
 	if off < 0 {
 		return 0, unix.EINVAL
 	}
-	f.SetPos(off)
 	return off, nil
 }
 
