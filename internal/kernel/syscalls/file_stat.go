@@ -122,7 +122,7 @@ func stat(t *task.Task, dirfd, path, buf uint64, flags int) (uint64, error) {
 		return 0, err
 	}
 	defer p.release()
-	a, err := vfs.Stat(t, p.dir, p.path, flags)
+	a, err := vfs.Stat(t, p.dir, p.path, flags&^unix.AT_NO_AUTOMOUNT)
 	if err != nil {
 		return 0, err
 	}
@@ -148,10 +148,7 @@ func fstat(t *task.Task, fd, buf uint64) (uint64, error) {
 		return 0, err
 	}
 	defer f.DecRef()
-	at, err := vfs.Stat(t, f, "", unix.AT_EMPTY_PATH)
-	if err != nil {
-		return 0, err
-	}
+	at := f.Attr()
 	return 0, copyOutStat(t, buf, &at)
 }
 
@@ -186,7 +183,7 @@ func sysStatx(t *task.Task, a *platform.Args) (uint64, error) {
 		return 0, err
 	}
 	defer p.release()
-	at, err := vfs.Stat(t, p.dir, p.path, flags&^statxSyncType)
+	at, err := vfs.Stat(t, p.dir, p.path, flags&^(statxSyncType|unix.AT_NO_AUTOMOUNT))
 	if err != nil {
 		return 0, err
 	}

@@ -53,7 +53,7 @@ func sysIoctl(t *task.Task, a *platform.Args) (uint64, error) {
 		return 0, unix.EOPNOTSUPP
 	case ficlone, ficloner, fidedupe:
 		return 0, unix.EOPNOTSUPP
-	case figetbsz, fionread, fioqsize, fibmap:
+	case figetbsz, fioqsize, fibmap:
 		if done, err := fileIoctl(t, f, cmd, arg); done {
 			return 0, err
 		}
@@ -67,11 +67,7 @@ func flagIoctl(t *task.Task, f *vfs.File, flag uint32, arg uint64) error {
 	if err != nil {
 		return err
 	}
-	flags := f.Flags() &^ flag
-	if on != 0 {
-		flags |= flag
-	}
-	return f.SetStatus(flags)
+	return f.SetFlag(flag, on != 0)
 }
 
 // fileIoctl answers commands about regular files and directories; done is false for other types, whose own these are.
@@ -87,8 +83,6 @@ func fileIoctl(t *task.Task, f *vfs.File, cmd uint32, arg uint64) (done bool, er
 		return true, putU32(t, arg, uint32(st.Bsize))
 	case !at.IsRegular():
 		return false, nil
-	case cmd == fionread:
-		return true, putU32(t, arg, uint32(at.Size-f.Pos()))
 	case cmd == fioqsize:
 		return true, putU64(t, arg, uint64(at.Size))
 	case cmd == fibmap && !t.Cred().Capable(unix.CAP_SYS_RAWIO):

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
+	"github.com/user-mode-linux/linux/internal/kernel/fs/pseudo"
 	"github.com/user-mode-linux/linux/internal/kernel/mm"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
@@ -225,7 +226,7 @@ func showSmapsRollup(p *node, _ vfs.Caller, w *bytes.Buffer) error {
 // storeClearRefs takes what clear_refs knows. The bits are the host's and are not cleared, except the peak, which the
 // host keeps, too.
 func storeClearRefs(p *node, _ vfs.Caller, b []byte) error {
-	_, err := parseInt(b, 1, 5)
+	_, err := pseudo.ParseInt(b, 1, 5)
 	return err
 }
 

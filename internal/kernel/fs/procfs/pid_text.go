@@ -11,6 +11,7 @@ import (
 
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
 	"github.com/user-mode-linux/linux/internal/kernel/cred"
+	"github.com/user-mode-linux/linux/internal/kernel/fs/pseudo"
 	"github.com/user-mode-linux/linux/internal/kernel/mm"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
 	"github.com/user-mode-linux/linux/internal/kernel/system"
@@ -550,7 +551,7 @@ func showOOMScoreAdj(p *node, _ vfs.Caller, w *bytes.Buffer) error {
 
 // storeOOMScoreAdj sets the adjustment; lowering it needs CAP_SYS_RESOURCE.
 func storeOOMScoreAdj(p *node, c vfs.Caller, b []byte) error {
-	v, err := parseInt(b, -1000, 1000)
+	v, err := pseudo.ParseInt(b, -1000, 1000)
 	if err != nil {
 		return err
 	}
@@ -580,7 +581,7 @@ func showOOMAdj(p *node, _ vfs.Caller, w *bytes.Buffer) error {
 }
 
 func storeOOMAdj(p *node, c vfs.Caller, b []byte) error {
-	v, err := parseInt(b, -17, 15)
+	v, err := pseudo.ParseInt(b, -17, 15)
 	if err != nil {
 		return err
 	}
@@ -589,14 +590,4 @@ func storeOOMAdj(p *node, c vfs.Caller, b []byte) error {
 		adj = 1000
 	}
 	return p.setOOMAdj(c, adj)
-}
-
-// parseInt reads a number that a program wrote, in base 10, 8 (0...) or 16 (0x...): EINVAL.
-func parseInt(b []byte, lo, hi int64) (int64, error) {
-	s := strings.TrimSpace(strings.TrimRight(string(b), "\x00"))
-	v, err := strconv.ParseInt(s, 0, 64)
-	if err != nil || strings.Contains(s, "_") || v < lo || v > hi {
-		return 0, unix.EINVAL
-	}
-	return v, nil
 }

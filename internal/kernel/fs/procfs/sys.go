@@ -7,7 +7,6 @@ import (
 	"math"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -33,25 +32,12 @@ func (fs *FS) addSys(sys *pseudo.Dir) {
 	sys.Subdir("dev", 0o555)
 }
 
-// Setting is a number of /proc/sys.
-type Setting struct {
-	v      atomic.Int64
-	lo, hi int64
-}
-
-// NewSetting makes a setting with a value and its bounds.
-func NewSetting(v, lo, hi int64) *Setting {
-	s := &Setting{lo: lo, hi: hi}
-	s.v.Store(v)
-	return s
-}
-
-// Value is the setting's value.
-func (s *Setting) Value() int64 { return s.v.Load() }
-
 // AddSetting adds a number to a directory below /proc/sys, 0644.
-func AddSetting(d *pseudo.Dir, name string, s *Setting) {
-	addNumber(d, name, s.lo, s.hi, s.v.Load, func(v int64) error { s.v.Store(v); return nil })
+func AddSetting(d *pseudo.Dir, name string, n *pseudo.Number) {
+	d.AddFile(name, 0o644, func(_ vfs.Caller, w *bytes.Buffer) error {
+		fmt.Fprintf(w, "%d\n", n.Value())
+		return nil
+	}, func(_ vfs.Caller, p []byte) error { return n.Store(p) })
 }
 
 // addNumber adds a number that is read with get and written with set; a nil set makes it read-only.
@@ -65,7 +51,7 @@ func addNumber(d *pseudo.Dir, name string, lo, hi int64, get func() int64, set f
 		return
 	}
 	d.AddFile(name, 0o644, show, func(_ vfs.Caller, p []byte) error {
-		v, err := parseInt(p, lo, hi)
+		v, err := pseudo.ParseInt(p, lo, hi)
 		if err != nil {
 			return err
 		}
@@ -74,7 +60,9 @@ func addNumber(d *pseudo.Dir, name string, lo, hi int64, get func() int64, set f
 }
 
 // kept adds a number that is kept and shown, and nothing more.
-func kept(d *pseudo.Dir, name string, v, lo, hi int64) { AddSetting(d, name, NewSetting(v, lo, hi)) }
+func kept(d *pseudo.Dir, name string, v, lo, hi int64) {
+	AddSetting(d, name, pseudo.NewNumber(v, lo, hi))
+}
 
 // keptText adds a text that is kept and shown: settings with several numbers, or names. A write replaces all of it.
 func keptText(d *pseudo.Dir, name, text string) {
@@ -109,7 +97,7 @@ func numbers(s string, n int) ([]int64, error) {
 	}
 	var out []int64
 	for _, x := range f {
-		v, err := parseInt([]byte(x), math.MinInt32, math.MaxInt32)
+		v, err := pseudo.ParseInt([]byte(x), math.MinInt32, math.MaxInt32)
 		if err != nil {
 			return nil, err
 		}
@@ -170,9 +158,9 @@ func (fs *FS) addSysKernel(d *pseudo.Dir) {
 	kept(d, "sched_rt_runtime_us", 950000, -1, math.MaxInt32)
 	kept(d, "hung_task_timeout_secs", 120, 0, math.MaxInt32)
 	fs.addSysRandom(d.Subdir("random", 0o555))
-	cad := NewSetting(1, 0, 1)
+	cad := pseudo.NewNumber(1, 0, 1)
 	addNumber(d, "ctrl-alt-del", 0, 1, cad.Value, func(v int64) error {
-		cad.v.Store(v)
+		cad.Set(v)
 		fs.k.SetCtrlAltDel(v != 0)
 		return nil
 	})
@@ -270,7 +258,7 @@ func (fs *FS) addSysVM(d *pseudo.Dir) {
 	kept(d, "legacy_va_layout", 0, 0, 1)
 	kept(d, "nr_hugepages", 0, 0, 0)
 	d.AddFile("drop_caches", 0o200, nil, func(_ vfs.Caller, p []byte) error {
-		v, err := parseInt(p, 1, 4)
+		v, err := pseudo.ParseInt(p, 1, 4)
 		if err == nil && v&2 != 0 {
 			vfs.ShrinkDcache(math.MaxInt32)
 		}

@@ -43,6 +43,13 @@ func NewOpenFile(fs *FS, perm uint32, open OpenFunc) *File {
 	return f
 }
 
+// Attr implements vfs.Inode.
+func (n *File) Attr() vfs.Attr {
+	a := n.Base.Attr()
+	a.Size = n.fs.FileSize
+	return a
+}
+
 // Open implements vfs.Inode.
 func (n *File) Open(c vfs.Caller, f *vfs.File) (vfs.FileOps, error) {
 	if n.open != nil {

@@ -20,6 +20,8 @@ type FS struct {
 	ino   atomic.Uint64
 	time  unix.Timespec // of all nodes: when the file system was made
 
+	// FileSize is st_size of text files: 0 in proc, a page in sysfs. Immutable once mounted.
+	FileSize int64
 	// OptionText and RemountFunc are the mount options; nil for none. Immutable once mounted.
 	OptionText  func() string
 	RemountFunc func(c vfs.Caller, flags uint64, data string) error
