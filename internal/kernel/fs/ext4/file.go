@@ -170,7 +170,10 @@ func copyView(dst *uio.Dst, v []byte) (n int, err error) {
 	before := dst.Len()
 	defer func() {
 		debug.SetPanicOnFault(old)
-		if recover() != nil {
+		if r := recover(); r != nil {
+			if _, fault := r.(interface{ Addr() uintptr }); !fault {
+				panic(r)
+			}
 			n, err = before-dst.Len(), unix.EFAULT
 		}
 	}()
