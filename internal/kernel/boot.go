@@ -14,6 +14,7 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/arch"
 	"github.com/user-mode-linux/linux/internal/kernel/bdev"
 	"github.com/user-mode-linux/linux/internal/kernel/chrdev"
+	"github.com/user-mode-linux/linux/internal/kernel/cred"
 	"github.com/user-mode-linux/linux/internal/kernel/fs/devpts"
 	"github.com/user-mode-linux/linux/internal/kernel/fs/devtmpfs"
 	"github.com/user-mode-linux/linux/internal/kernel/fs/ext4"
@@ -106,7 +107,7 @@ func (k *Kernel) Boot(p platform.Platform) error {
 	if err != nil {
 		return err
 	}
-	t.MM = &mm.Host{UserMax: p.UserMax(), VDSO: p.VDSO(), Empty: empty.Host(), NewShared: tmpfs.NewShared}
+	t.MM = &mm.Host{UserMax: p.UserMax(), VDSO: p.VDSO(), Empty: empty.Host(), NewShared: newShared}
 	tmpfs.NewMemfile, tmpfs.TotalPages = p.NewMemfile, k.cfg.Memory/abi.PageSize
 	ext4.NewMemfile = p.NewMemfile
 	k.register()
@@ -136,7 +137,7 @@ func (k *Kernel) register() {
 
 // mountRoot makes the name space of the first program: the initramfs, or the root device.
 func (k *Kernel) mountRoot() (*vfs.Namespace, error) {
-	rootfs, err := vfs.FindFilesystem("tmpfs").Mount(nil, "rootfs", 0, "mode=755")
+	rootfs, err := vfs.FindFilesystem("tmpfs").Mount(&bootCaller{cred: cred.Root()}, "rootfs", 0, "mode=755")
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +191,7 @@ func (k *Kernel) mountDisk() (*vfs.Namespace, error) {
 			klog.Warnf("VFS: unknown file system type %q in rootfstype=", typ)
 			continue
 		}
-		sb, err := fs.Mount(nil, k.cfg.Root, flags, k.cfg.RootFlags)
+		sb, err := fs.Mount(&bootCaller{cred: cred.Root()}, k.cfg.Root, flags, k.cfg.RootFlags)
 		if err != nil {
 			continue
 		}
@@ -330,4 +331,9 @@ func (k *Kernel) startExec(ns *vfs.Namespace) error {
 		return k.panic(fmt.Sprintf("Requested init %s failed (error %d).", sh, -int(abi.Errno(err))))
 	}
 	return nil
+}
+
+// newShared makes the memory of a shared anonymous mapping.
+func newShared(c vfs.Caller, n uint64) (*vfs.File, error) {
+	return tmpfs.NewShared(c, "/dev/zero", int64(n))
 }

@@ -70,7 +70,11 @@ func (t *Task) execBegin(p ExecParams) (platform.Thread, error) {
 			th.SetRlimit(res, l)
 		}
 	}
-	if err := im.Install(th, m, loader.Creds{UID: nc.UID, EUID: nc.EUID, GID: nc.GID, EGID: nc.EGID, Secure: secure}); err != nil {
+	err = im.Install(th, m, loader.Creds{UID: nc.UID, EUID: nc.EUID, GID: nc.GID, EGID: nc.EGID, Secure: secure})
+	if err == nil {
+		err = th.SetRegs(startRegs(im))
+	}
+	if err != nil {
 		th.Kill()
 		m.Put()
 		return nil, err
@@ -217,6 +221,13 @@ func (t *Task) execCred(f *vfs.File) (*cred.Cred, bool) {
 	return n, secure
 }
 
+// startRegs are the registers that a program starts with.
+func startRegs(im *loader.Image) *arch.Regs {
+	r := &arch.Regs{Rip: im.Entry, Rsp: im.SP, Orig_rax: arch.NoSyscall}
+	arch.Sanitize(r)
+	return r
+}
+
 // Start gives a task made by NewInit its program and lets it run.
 func (t *Task) Start(p ExecParams) error {
 	g := t.Group
@@ -230,7 +241,11 @@ func (t *Task) Start(p ExecParams) error {
 	defer im.Release()
 	th := t.Thread()
 	m := mm.New(t.K.MM, th.AddressSpace())
-	if err := im.Install(th, m, loader.Creds{}); err != nil {
+	err = im.Install(th, m, loader.Creds{})
+	if err == nil {
+		err = th.SetRegs(startRegs(im))
+	}
+	if err != nil {
 		m.Put()
 		return err
 	}
