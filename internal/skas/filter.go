@@ -121,11 +121,11 @@ func oneOf(b *bpf, arg int, values ...uint32) {
 	}
 }
 
-// futexRule allows the operations that compare no thread ids. FUTEX_CLOCK_REALTIME makes them differ from all of these
-// values: the guest's clock may not be the host's.
+// futexRule allows the operations that compare no thread ids. Absolute timeouts are the host's: the guest's clocks are
+// the host's clocks.
 func futexRule(b *bpf) {
 	b.load(argLow(1))
-	b.and(^uint32(128))                                 // FUTEX_PRIVATE_FLAG
+	b.and(^uint32(128 | 256))                           // FUTEX_PRIVATE_FLAG, FUTEX_CLOCK_REALTIME
 	for _, op := range []uint32{0, 1, 3, 4, 5, 9, 10} { // WAIT WAKE REQUEUE CMP_REQUEUE WAKE_OP WAIT_BITSET WAKE_BITSET
 		b.when(unix.BPF_JEQ, op, allow)
 	}
