@@ -40,6 +40,9 @@ func (m *MM) Brk(t platform.Thread, c vfs.Caller, addr uint64) (uint64, error) {
 	from, to := abi.PageUp(old), abi.PageUp(addr)
 	switch {
 	case to > from:
+		if m.host.Acct.mayCommit(to-from, false) != nil {
+			return old, nil
+		}
 		flags := uint64(0)
 		if m.lockAll&unix.MCL_FUTURE != 0 {
 			flags = unix.MAP_LOCKED

@@ -35,6 +35,8 @@ type Host struct {
 	Empty *platform.HostFile
 	// NewShared makes an unlinked file of tmpfs with n bytes for a shared anonymous mapping, named "/dev/zero".
 	NewShared func(c vfs.Caller, n uint64) (*vfs.File, error)
+	// Acct counts memory; nil for none.
+	Acct *Accountant
 }
 
 // Layout is where the parts of a program lie (prctl(2) PR_SET_MM). StartStack is the stack pointer that it started with.
@@ -71,6 +73,7 @@ func New(h *Host, as platform.AddressSpace) *MM {
 	m := &MM{host: h, as: as, pruneAt: pruneMin}
 	m.filesTop = FileTop(h, true)
 	m.refs.Store(1)
+	h.Acct.add(m)
 	return m
 }
 
@@ -99,6 +102,7 @@ func (m *MM) Put() {
 	if m.refs.Add(-1) > 0 {
 		return
 	}
+	m.host.Acct.remove(m)
 	m.mu.Lock()
 	m.book.cut(0, ^uint64(0))
 	exe := m.exe
@@ -124,6 +128,7 @@ func (m *MM) Fork(t platform.Thread, clone func() (platform.Thread, error)) (*MM
 	c := &MM{host: m.host, as: ct.AddressSpace(), pruneAt: m.pruneAt, filesTop: m.filesTop, startBrk: m.startBrk, brk: m.brk,
 		layout: m.layout}
 	c.refs.Store(1)
+	m.host.Acct.add(c)
 	if len(m.book.areas) > 0 {
 		c.book.areas = append(make([]area, 0, len(m.book.areas)+8), m.book.areas...)
 	}

@@ -175,6 +175,11 @@ func checkAnon(r *mapping) error {
 
 // mapAnon maps private anonymous memory, which the host places.
 func (m *MM) mapAnon(t platform.Thread, r *mapping) (uint64, error) {
+	if r.prot&unix.PROT_WRITE != 0 {
+		if err := m.host.Acct.mayCommit(r.n, r.flags&unix.MAP_NORESERVE != 0); err != nil {
+			return 0, err
+		}
+	}
 	fixed := r.flags&unix.MAP_FIXED != 0
 	var err error
 	if fixed {
