@@ -53,7 +53,7 @@ func sysFcntl(t *task.Task, a *platform.Args) (uint64, error) {
 		if arg > math.MaxInt32 || arg >= t.Rlimit(unix.RLIMIT_NOFILE) {
 			return 0, unix.EINVAL
 		}
-		return install(t, f.IncRef(), int32(arg), cmd == unix.F_DUPFD_CLOEXEC)
+		return installFrom(t, f.IncRef(), int32(arg), cmd == unix.F_DUPFD_CLOEXEC)
 	case unix.F_GETFD:
 		on, err := t.Files().Cloexec(fd)
 		if on {

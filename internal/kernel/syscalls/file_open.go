@@ -78,11 +78,11 @@ func openHow(t *task.Task, dirfd, path uint64, how vfs.OpenHow) (uint64, error) 
 	if err != nil {
 		return 0, err
 	}
-	return install(t, f, 0, how.Flags&unix.O_CLOEXEC != 0)
+	return install(t, f, how.Flags&unix.O_CLOEXEC != 0)
 }
 
-// install gives f the lowest descriptor from low on. It takes over the reference.
-func install(t *task.Task, f *vfs.File, low int32, cloexec bool) (uint64, error) {
+// installFrom gives f the lowest free descriptor from low on. It takes over the reference.
+func installFrom(t *task.Task, f *vfs.File, low int32, cloexec bool) (uint64, error) {
 	fd, err := t.Files().Install(t, f, low, cloexec)
 	if err != nil {
 		f.DecRef()
@@ -191,7 +191,7 @@ func sysDup(t *task.Task, a *platform.Args) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return install(t, f, 0, false)
+	return install(t, f, false)
 }
 
 // sysDup2 implements dup2(2).

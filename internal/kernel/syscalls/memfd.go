@@ -28,5 +28,5 @@ func sysMemfdCreate(t *task.Task, a *platform.Args) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return install(t, f, 0, flags&unix.MFD_CLOEXEC != 0)
+	return install(t, f, flags&unix.MFD_CLOEXEC != 0)
 }
