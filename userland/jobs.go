@@ -35,6 +35,7 @@ type job struct {
 	cancel     context.CancelFunc
 	runner     *interp.Runner
 	status     int  // valid when done
+	exited     bool // the statement was an exit; valid when done
 	stopped    bool // owned by the shell's loop
 	announced  bool // listed to the user: it outlives its line
 	background bool // guarded by mu: never takes the terminal
@@ -56,6 +57,7 @@ type shell struct {
 	modes  *term.State // how the shell wants the terminal
 	sigint chan os.Signal
 	last   int
+	exited bool // by exit
 }
 
 func newInteractive(login bool) *shell {
@@ -117,7 +119,7 @@ func (s *shell) loop() int {
 		}
 		s.editor.warned = false
 		s.runText(text)
-		if s.runner.Exited() {
+		if s.exited {
 			return s.last
 		}
 	}
@@ -161,14 +163,16 @@ func (s *shell) prompt(more bool) string {
 	if more {
 		name = "PS2"
 	}
-	p, ok := s.runner.Vars[name]
+	p := os.Getenv(name)
+	// The interpreter sets plain defaults, for which we have better ones.
+	if v, ok := s.runner.Vars[name]; ok && v.String() != "$ " && v.String() != "# " {
+		p = v.String()
+	}
 	switch {
-	case ok && more:
-		return p.String()
+	case p != "":
+		return expandPrompt(p, s.runner.Dir)
 	case more:
 		return "> "
-	case ok:
-		return expandPrompt(p.String(), s.runner.Dir)
 	}
 	sign := "$ "
 	if os.Getuid() == 0 {
@@ -208,7 +212,7 @@ func (s *shell) runText(text string) {
 		if name, args, ok := literalCall(stmt); !ok || !s.builtin(name, args) {
 			s.run(stmt, src)
 		}
-		if s.runner.Exited() || s.last == 128+int(unix.SIGINT) {
+		if s.exited || s.last == 128+int(unix.SIGINT) {
 			return
 		}
 	}
@@ -323,7 +327,7 @@ func (s *shell) run(stmt *syntax.Stmt, text string) {
 		if errors.Is(err, context.Canceled) {
 			j.status = 128 + int(unix.SIGINT)
 		} else {
-			j.status = status(err)
+			j.status, j.exited = status(err), j.runner.Exited()
 		}
 		cancel()
 		close(j.done)
@@ -360,7 +364,7 @@ func (s *shell) wait(j *job) {
 			j.cancel() // the statement is busy in the shell itself
 			continue
 		case <-j.done:
-			s.last = j.status
+			s.last, s.exited = j.status, j.exited
 			s.remove(j)
 		case <-j.stops:
 			j.stopped = true
@@ -464,14 +468,14 @@ func (s *shell) command(ctx context.Context, args []string) error {
 		return runCommand(ctx, args)
 	}
 	cmd, n := prepareCommand(ctx, args)
-	if n != 0 {
-		return interp.ExitStatus(n)
+	if cmd == nil {
+		return exited(n)
 	}
 	j.mu.Lock()
 	err := j.start(s, cmd)
 	j.mu.Unlock()
 	if err != nil {
-		return interp.ExitStatus(startFailed(ctx, cmd, err))
+		return exited(startFailed(ctx, cmd, err))
 	}
 
 	ws := j.waitFor(cmd.Process.Pid)
@@ -486,16 +490,14 @@ func (s *shell) command(ctx context.Context, args []string) error {
 	case interrupted:
 		fmt.Fprintln(os.Stderr)
 		j.cancel()
-		return interp.ExitStatus(128 + int(unix.SIGINT))
+		return exited(128 + int(unix.SIGINT))
 	case ws.Signaled():
 		if !j.background {
 			fmt.Fprintln(os.Stderr, unix.SignalName(ws.Signal()))
 		}
-		return interp.ExitStatus(128 + int(ws.Signal()))
-	case ws.ExitStatus() != 0:
-		return interp.ExitStatus(ws.ExitStatus())
+		return exited(128 + int(ws.Signal()))
 	}
-	return nil
+	return exited(ws.ExitStatus())
 }
 
 // waitFor waits until a program has ended, telling the shell when it stops, and returns with j.mu held. The program is

@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 	"mvdan.cc/sh/v3/interp"
 	"mvdan.cc/sh/v3/syntax"
@@ -71,10 +74,48 @@ func sh(args []string) int {
 func newRunner(run interp.ExecHandlerFunc, args []string, set []string, more ...interp.RunnerOption) (*interp.Runner, error) {
 	opts := []interp.RunnerOption{
 		interp.StdIO(os.Stdin, os.Stdout, os.Stderr),
+		interp.CallHandler(notBuiltin),
 		interp.ExecHandlers(func(interp.ExecHandlerFunc) interp.ExecHandlerFunc { return run }),
 		interp.Params(append(append(set, "--"), args...)...),
 	}
 	return interp.New(append(opts, more...)...)
+}
+
+// external before a command's name makes the interpreter ask us to run it rather than say that it has no such builtin.
+const external = "\x00"
+
+// notBuiltin marks the commands that the interpreter takes for builtins but has not got.
+func notBuiltin(_ context.Context, args []string) ([]string, error) {
+	switch args[0] {
+	case "kill", "umask":
+		return append([]string{external + args[0]}, args[1:]...), nil
+	}
+	return args, nil
+}
+
+// umask is the shell's command: it shows or sets the mask of the shell.
+func umask(w io.Writer, args []string) int {
+	if len(args) == 0 {
+		old := unix.Umask(0)
+		unix.Umask(old)
+		fmt.Fprintf(w, "%04o\n", old)
+		return 0
+	}
+	n, err := strconv.ParseUint(args[0], 8, 9)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "sh: umask: %s: not an octal number\n", args[0])
+		return 1
+	}
+	unix.Umask(int(n))
+	return 0
+}
+
+// exited is a status as the interpreter wants it.
+func exited(n int) error {
+	if n == 0 {
+		return nil
+	}
+	return interp.ExitStatus(n)
 }
 
 // status is the exit status that an interpreter's error means.
@@ -124,9 +165,13 @@ func runInput(set []string) int {
 	return last
 }
 
-// prepareCommand finds a program and makes its exec.Cmd. A status other than 0 is the command's.
+// prepareCommand finds a program and makes its exec.Cmd. Without one the status is the command's.
 func prepareCommand(ctx context.Context, args []string) (*exec.Cmd, int) {
 	hc := interp.HandlerCtx(ctx)
+	args[0] = strings.TrimPrefix(args[0], external)
+	if args[0] == "umask" {
+		return nil, umask(hc.Stdout, args[1:])
+	}
 	path, err := interp.LookPathDir(hc.Dir, hc.Env, args[0])
 	if err != nil {
 		what, n := "not found", 127
@@ -156,8 +201,7 @@ func startFailed(ctx context.Context, cmd *exec.Cmd, err error) int {
 		// A script without "#!".
 		text, rerr := os.ReadFile(cmd.Path)
 		if rerr == nil && !strings.Contains(string(text), "\x00") {
-			script := exec.Command("/proc/self/exe", append([]string{cmd.Path}, cmd.Args[1:]...)...)
-			script.Args[0] = "sh"
+			script := exec.Command("/proc/self/exe")
 			script.Args = append([]string{"sh", cmd.Path}, cmd.Args[1:]...)
 			script.Env, script.Dir, script.Stdin, script.Stdout, script.Stderr = cmd.Env, cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr
 			return exitStatus(script.Run())
@@ -188,17 +232,13 @@ func exitStatus(err error) int {
 // runCommand runs a program for a script.
 func runCommand(ctx context.Context, args []string) error {
 	cmd, n := prepareCommand(ctx, args)
-	if n != 0 {
-		return interp.ExitStatus(n)
+	if cmd == nil {
+		return exited(n)
 	}
-	err := startRetry(cmd)
-	if err != nil {
-		return interp.ExitStatus(startFailed(ctx, cmd, err))
+	if err := startRetry(cmd); err != nil {
+		return exited(startFailed(ctx, cmd, err))
 	}
-	if n := exitStatus(cmd.Wait()); n != 0 {
-		return interp.ExitStatus(n)
-	}
-	return nil
+	return exited(exitStatus(cmd.Wait()))
 }
 
 // startRetry starts a command. A file that was just written may be held open for a moment by a child that another
