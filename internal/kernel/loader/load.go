@@ -25,7 +25,8 @@ const (
 // Params is what execve gives.
 type Params struct {
 	Host *mm.Host
-	// File is the file to execute, from vfs.OpenExec. Load takes it over, with its write denial, even if it fails.
+	// File is the file to execute, from vfs.OpenExec. Load takes over its write denial, even if it fails, and a reference
+	// of its own.
 	File *vfs.File
 	// OpenExec opens interpreters; nil is vfs.OpenExec from the working directory.
 	OpenExec func(c vfs.Caller, path string) (*vfs.File, error)
@@ -78,7 +79,7 @@ func ArgLimit(stackLimit uint64) uint64 {
 
 // Load reads an executable file. The Image must be released.
 func Load(c vfs.Caller, p Params) (im *Image, err error) {
-	im = &Image{p: p, argv: p.Argv, File: p.File, Comm: comm(p.Name)}
+	im = &Image{p: p, argv: p.Argv, File: p.File.IncRef(), Comm: comm(p.Name)}
 	defer func() {
 		if err != nil {
 			im.Release()

@@ -22,8 +22,6 @@ const (
 
 	protMask = unix.PROT_READ | unix.PROT_WRITE | unix.PROT_EXEC
 	protSem  = 8
-
-	low32, high32 = 0x4000_0000, 0x8000_0000 // where MAP_32BIT places
 )
 
 // AnonMapper marks FileOps whose mappings are anonymous memory: /dev/zero.
@@ -282,51 +280,34 @@ func (m *MM) placeFile(t platform.Thread, r *mapping, a *area, ext []vfs.Extent)
 			return r.addr, err
 		}
 	}
-	low, top := uint64(lowest), m.filesTop
-	if r.flags&unix.MAP_32BIT != 0 {
-		low, top = low32, high32
-	} else if addr, ok := m.book.gap(r.n, top); ok {
-		if err := try(addr, true); err != unix.EEXIST {
-			return addr, err
-		}
-	}
-	// Something is there that the books do not have: ask the host. A thread may take the place meanwhile.
-	for range 8 {
-		host, err := m.as.Mappings()
-		if err != nil {
-			return 0, err
-		}
-		m.pruneLocked(host)
-		addr, ok := hostGap(host, r.n, low, top)
-		if !ok {
-			if addr, ok = hostGap(host, r.n, low, m.host.UserMax); !ok || r.flags&unix.MAP_32BIT != 0 {
-				return 0, unix.ENOMEM
+	if r.flags&unix.MAP_32BIT == 0 {
+		if addr, ok := m.book.gap(r.n, m.filesTop); ok {
+			if err := try(addr, true); err != unix.EEXIST {
+				return addr, err
 			}
-		}
-		if err := try(addr, true); err != unix.EEXIST {
-			return addr, err
+			m.filesTop = addr // something is there that the books do not have
 		}
 	}
-	return 0, unix.ENOMEM
+	addr, err := m.reserve(t, 0, r.n, r.flags&unix.MAP_32BIT)
+	if err != nil {
+		return 0, err
+	}
+	if err := try(addr, false); err != nil {
+		t.Map([]platform.MapOp{{Kind: platform.Unmap, Addr: addr, Len: r.n}})
+		return 0, err
+	}
+	return addr, nil
 }
 
-// hostGap finds n free bytes in [low, top), as high as possible.
-func hostGap(host []platform.Mapping, n, low, top uint64) (uint64, bool) {
-	end := top
-	for i := len(host) - 1; i >= 0 && end > low; i-- {
-		h := host[i]
-		if h.Start >= end {
-			continue
-		}
-		if h.End <= end && end-h.End >= n {
-			break
-		}
-		end = h.Start
+// reserve lets the host choose a place for n bytes and takes it, without access.
+func (m *MM) reserve(t platform.Thread, hint, n, flags uint64) (uint64, error) {
+	addr, err := t.Syscall(unix.SYS_MMAP, platform.Args{hint, n, unix.PROT_NONE,
+		unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE | flags, ^uint64(0), 0})
+	if err == nil && addr > m.host.UserMax-n {
+		m.run(t, platform.MapOp{Kind: platform.Unmap, Addr: addr, Len: n})
+		err = unix.ENOMEM
 	}
-	if end < low || end-low < n {
-		return 0, false
-	}
-	return end - n, true
+	return addr, err
 }
 
 // FileOps appends the calls that map file bytes [off, off+n) privately at addr with MAP_FIXED, for the loader.

@@ -200,14 +200,8 @@ func (r *remap) moveFile(a area, host []platform.Mapping) (uint64, error) {
 		m.locked.remove(dst, dst+r.newLen)
 	} else {
 		var err error
-		dst, err = t.Syscall(unix.SYS_MMAP, platform.Args{dst, r.newLen, unix.PROT_NONE,
-			unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE, ^uint64(0), 0})
-		if err != nil {
+		if dst, err = m.reserve(t, dst, r.newLen, 0); err != nil {
 			return 0, err
-		}
-		if dst > m.host.UserMax-r.newLen {
-			m.run(t, platform.MapOp{Kind: platform.Unmap, Addr: dst, Len: r.newLen})
-			return 0, unix.ENOMEM
 		}
 	}
 	flags := unix.MREMAP_MAYMOVE | unix.MREMAP_FIXED | r.flags&unix.MREMAP_DONTUNMAP
