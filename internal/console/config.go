@@ -119,7 +119,8 @@ func parseNumber(s string) (int, bool) {
 	return int(n), err == nil
 }
 
-// config has the options of one kind: the default of all lines, and those of single lines.
+// config has the options of one kind: the default of all lines ("" if not given), and those of single lines. con= moves
+// console 0 too, unless con0= says otherwise, whatever the order.
 type config struct {
 	kind *kind
 	all  string
@@ -131,7 +132,13 @@ func (c *config) of(n int) string {
 	if s, ok := c.one[n]; ok {
 		return s
 	}
-	return c.all
+	switch {
+	case c.all != "":
+		return c.all
+	case c.kind == consoles && n == 0:
+		return builtinConsole
+	}
+	return builtinAll
 }
 
 // set parses what follows "con" or "ssl": "=<pair>" or "<n>=<pair>".
@@ -144,11 +151,7 @@ func (c *config) set(arg string) error {
 		return fail("Couldn't parse device number")
 	}
 	if num == "" {
-		// con= moves console 0 too, unless con0= says otherwise, whatever the order.
 		c.all = conf
-		if c.one[0] == builtinConsole {
-			delete(c.one, 0)
-		}
 		return nil
 	}
 	n, ok := parseNumber(num)

@@ -38,8 +38,8 @@ type Set struct {
 func New() *Set {
 	return &Set{
 		Stderr: os.Stderr,
-		con:    config{kind: consoles, all: builtinAll, one: map[int]string{0: builtinConsole}},
-		ssl:    config{kind: serials, all: builtinAll, one: map[int]string{}},
+		con:    config{kind: consoles, one: map[int]string{}},
+		ssl:    config{kind: serials, one: map[int]string{}},
 		ports:  map[string]*port{},
 		ttys:   map[string]*tty.TTY{},
 	}
