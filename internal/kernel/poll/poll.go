@@ -11,8 +11,9 @@ import (
 type Item struct {
 	// File is nil for an entry that is never ready.
 	File *vfs.File
-	// Mask is what to wait for; Err and Hup are always added.
-	Mask wait.Events
+	// Mask is what to wait for; Err and Hup are added unless Exact is set (select).
+	Mask  wait.Events
+	Exact bool
 	// Got is what holds.
 	Got wait.Events
 
@@ -27,7 +28,11 @@ func check(items []Item) (n int) {
 		if it.File == nil {
 			continue
 		}
-		if it.Got = it.File.Ops.Readiness(it.Mask | wait.Err | wait.Hup); it.Got != 0 {
+		mask := it.Mask
+		if !it.Exact {
+			mask |= wait.Err | wait.Hup
+		}
+		if it.Got = it.File.Ops.Readiness(mask) & mask; it.Got != 0 {
 			n++
 		}
 	}

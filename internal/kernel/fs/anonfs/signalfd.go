@@ -15,10 +15,10 @@ import (
 
 // SignalSource is the pending signals of whoever reads a signalfd: a vfs.Caller that can have signals implements it.
 type SignalSource interface {
-	// Dequeue takes one pending signal of mask, of the thread or its process.
-	Dequeue(mask arch.SigSet) (arch.Siginfo, bool)
-	// SignalPending reports whether a signal of mask is pending for the thread or its process.
-	SignalPending(mask arch.SigSet) bool
+	// DequeueSignal takes one pending signal of mask, of the thread or its process.
+	DequeueSignal(mask arch.SigSet) (arch.Siginfo, bool)
+	// PendingSignals is the set of signals pending for the thread and its process, blocked or not.
+	PendingSignals() arch.SigSet
 	// SignalQueue is notified with wait.In when a signal becomes pending for the process, even a blocked one.
 	SignalQueue() *wait.Queue
 }
@@ -67,7 +67,7 @@ func (s *SignalFD) Read(c vfs.Caller, f *vfs.File, dst *uio.Dst, _ int64) (int, 
 	}
 	done := 0
 	for dst.Len() >= arch.SignalfdSize {
-		info, ok := src.Dequeue(s.sigset())
+		info, ok := src.DequeueSignal(s.sigset())
 		if !ok {
 			if done > 0 {
 				break
@@ -76,7 +76,7 @@ func (s *SignalFD) Read(c vfs.Caller, f *vfs.File, dst *uio.Dst, _ int64) (int, 
 				return 0, unix.EAGAIN
 			}
 			err := src.SignalQueue().Wait(c, wait.Readable, ktime.Forever, func() bool {
-				info, ok = src.Dequeue(s.sigset())
+				info, ok = src.DequeueSignal(s.sigset())
 				return ok
 			})
 			if err != nil {
@@ -103,7 +103,7 @@ func (s *SignalFD) WaitQueue() *wait.Queue { return s.src.SignalQueue() }
 
 // Readiness: readable when a signal of the mask is pending.
 func (s *SignalFD) Readiness(mask wait.Events) wait.Events {
-	if !s.src.SignalPending(s.sigset()) {
+	if s.src.PendingSignals()&s.sigset() == 0 {
 		return 0
 	}
 	return mask & (wait.In | wait.RdNorm)
