@@ -96,6 +96,10 @@ func open(name string, flags int) (fd int, err error) {
 
 func openError(name string, err error) error {
 	e, _ := err.(unix.Errno)
+	if e == unix.EISDIR {
+		return &FileError{name, fmt.Sprintf("Failed to open '%s', errno = %d (it is a directory)", name, int(e)),
+			wantImage + "; a directory can be the root with root=/dev/root rootfstype=hostfs rootflags=<directory>", e}
+	}
 	return &FileError{name, fmt.Sprintf("Failed to open '%s', errno = %d (%s)", name, int(e), err), wantImage, err}
 }
 
@@ -122,8 +126,7 @@ func (im *hostImage) inspect() error {
 		}
 		im.size = int64(n)
 	case unix.S_IFDIR:
-		return &FileError{im.name, fmt.Sprintf("Failed to open '%s', errno = %d (it is a directory)", im.name, int(unix.EISDIR)),
-			wantImage + "; a directory can be the root with root=/dev/root rootfstype=hostfs rootflags=<directory>", unix.EISDIR}
+		return openError(im.name, unix.EISDIR)
 	case unix.S_IFCHR:
 		kind = "a character device"
 	case unix.S_IFIFO:

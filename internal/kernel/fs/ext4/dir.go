@@ -162,12 +162,12 @@ func (in *inode) find(name string) (uint32, error) {
 	if in.inline() {
 		return in.findInline(name)
 	}
-	if in.raw.Flags&disk.InodeIndex != 0 && in.sb.s.Compat&disk.CompatDirIndex != 0 && !in.dx.Load() && name != "." && name != ".." {
+	if in.raw.Flags&disk.InodeIndex != 0 && in.sb.s.Compat&disk.CompatDirIndex != 0 && !in.noIndex.Load() && name != "." && name != ".." {
 		ino, ok, err := in.findHashed(name)
 		if ok || err != nil {
 			return ino, err
 		}
-		if !in.dx.Swap(true) {
+		if !in.noIndex.Swap(true) {
 			_ = in.sb.errorf(nil, "inode #%d: unusable directory index, searching linearly", in.ino)
 		}
 	}

@@ -23,7 +23,7 @@ type inode struct {
 	attr vfs.Attr
 
 	lastRun atomic.Pointer[run] // the run that was found last
-	dx      atomic.Bool         // the hash tree was found unusable: search linearly
+	noIndex atomic.Bool         // the hash tree was found unusable: search linearly
 
 	mu sync.Mutex
 	// +checklocks:mu

@@ -68,7 +68,7 @@ func TestMatrix(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if m := many.(*inode); m.dx.Load() {
+					if m := many.(*inode); m.noIndex.Load() {
 						t.Errorf("hash tree was not usable")
 					}
 				}
@@ -107,7 +107,7 @@ func TestHashVersions(t *testing.T) {
 					t.Fatal("root directory has no index")
 				}
 				compareTree(t, root, dir, "")
-				if root.dx.Load() {
+				if root.noIndex.Load() {
 					t.Error("hash tree was not usable")
 				}
 				// Without a fallback every name must be found through the tree.
@@ -201,7 +201,7 @@ func TestManyEntries(t *testing.T) {
 	fsck(t, img)
 	sb := mountImage(t, Ext4, img)
 	compareTree(t, sb.Root(), dir, "")
-	if sb.root.dx.Load() {
+	if sb.root.noIndex.Load() {
 		t.Error("hash tree was not usable")
 	}
 	a, _ := sb.Root().Lookup(nil, "file-77")
