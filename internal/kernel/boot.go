@@ -7,6 +7,7 @@ import (
 	"io"
 	"path"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -38,6 +39,8 @@ type Config struct {
 	CommandLine string
 	// Memory is the guest's memory in bytes.
 	Memory uint64
+	// CPU is what /proc/cpuinfo tells about the host's processor.
+	CPU procfs.CPU
 	// Aux is what the host's auxiliary vector tells about the CPU.
 	Aux arch.HostAux
 
@@ -62,9 +65,12 @@ type Config struct {
 // Kernel is a guest.
 type Kernel struct {
 	Tasks *task.Kernel
+	// BeforeRoot, if not nil, is called when devices can be registered, before the root is mounted.
+	BeforeRoot func()
 
-	cfg    Config
-	halted chan Outcome
+	cfg      Config
+	exitCode atomic.Int32 // /proc/exitcode
+	halted   chan Outcome
 }
 
 // Outcome is how the guest ended. Status is the exit status of Exec's command (128+n for signals), or what
@@ -80,7 +86,7 @@ func New(cfg Config) *Kernel {
 	k.Tasks.Memory = cfg.Memory
 	k.Tasks.Aux = cfg.Aux
 	k.Tasks.Dispatch = syscalls.Dispatch
-	k.Tasks.Halted = func(h task.Halt) { k.end(Outcome{Halt: h, Status: int(procfs.ExitCode())}) }
+	k.Tasks.Halted = func(h task.Halt) { k.end(Outcome{Halt: h, Status: int(k.exitCode.Load())}) }
 	return k
 }
 
@@ -111,6 +117,9 @@ func (k *Kernel) Boot(p platform.Platform) error {
 	tmpfs.NewMemfile, tmpfs.TotalPages = p.NewMemfile, k.cfg.Memory/abi.PageSize
 	ext4.NewMemfile = p.NewMemfile
 	k.register()
+	if k.BeforeRoot != nil {
+		k.BeforeRoot()
+	}
 	ns, err := k.mountRoot()
 	if err != nil {
 		return err
@@ -128,8 +137,15 @@ func (k *Kernel) register() {
 	ext4.Register()
 	devpts.Init()
 	devtmpfs.Init()
-	procfs.Register(k.Tasks, k.cfg.CommandLine)
-	sysfs.Register(k.Tasks)
+	procfs.New(procfs.Config{Kernel: k.Tasks, Cmdline: k.cfg.CommandLine, CPU: k.cfg.CPU, ExitCode: &k.exitCode, Sysrq: k.Sysrq})
+	sysfs.Init(sysfs.Config{CPUs: k.Tasks.Platform.NumCPU()})
+	bdev.Watch(func(n *bdev.Node, added bool) {
+		if added {
+			devtmpfs.AddNode(n.Name(), unix.S_IFBLK|0o660, n.Rdev())
+		} else {
+			devtmpfs.RemoveNode(n.Name())
+		}
+	})
 	vfs.RegisterFifo(pipefs.OpenFIFO)
 	chrdev.Init()
 	tty.Init()
@@ -145,7 +161,7 @@ func (k *Kernel) mountRoot() (*vfs.Namespace, error) {
 	if len(k.cfg.Initramfs) > 0 {
 		c := newBootCaller(ns)
 		for _, r := range k.cfg.Initramfs {
-			if err := initramfs.Unpack(c, r, int64(k.cfg.Memory)); err != nil {
+			if err := initramfs.Unpack(c, nil, r, int64(k.cfg.Memory)); err != nil {
 				klog.Errf("Initramfs unpacking failed: %v", err)
 			}
 		}
@@ -222,7 +238,11 @@ func Panicked(err error) bool { return err == errPanic }
 
 // initEnv is the environment of the first program.
 func (k *Kernel) initEnv() []string {
-	return append([]string{"HOME=/", "TERM=linux"}, k.cfg.InitEnv...)
+	env := []string{"HOME=/", "TERM=linux"}
+	if k.cfg.HasExec {
+		env = append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	}
+	return append(env, k.cfg.InitEnv...)
 }
 
 // startInit runs the first program on the console.

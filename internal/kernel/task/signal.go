@@ -256,7 +256,11 @@ func (t *Task) recalcLocked() {
 }
 
 // sendKernelSignal sends from the kernel, to the thread or the process.
-func (t *Task) sendKernelSignal(sig unix.Signal)        { t.Group.send(t, arch.InfoKernel(sig), true) }
+func (t *Task) sendKernelSignal(sig unix.Signal) { t.Group.send(t, arch.InfoKernel(sig), true) }
+
+// SendKernelSignal sends from the kernel to the process.
+func (g *ThreadGroup) SendKernelSignal(sig unix.Signal) { g.sendKernelSignal(sig) }
+
 func (g *ThreadGroup) sendKernelSignal(sig unix.Signal) { g.send(nil, arch.InfoKernel(sig), false) }
 
 // SendSignal sends a signal to the process.
