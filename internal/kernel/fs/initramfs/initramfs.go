@@ -123,7 +123,13 @@ func decompress(br *bufio.Reader, magic []byte) (io.Reader, error) {
 	case has("BZh"):
 		r = bzip2.NewReader(br)
 	case has("\xfd7zXZ\x00"):
-		r, err = xz.ReaderConfig{DictCap: dictMax, SingleStream: true}.NewReader(br)
+		if xzDict(br) > dictMax {
+			return nil, ErrTooBig
+		}
+		var z *xz.Reader
+		if z, err = (xz.ReaderConfig{SingleStream: true}).NewReader(br); err == nil {
+			r = &xzReader{z, br}
+		}
 	case has("\x5d\x00\x00"):
 		r, err = newLZMA(br)
 	case has("\x28\xb5\x2f\xfd"):
@@ -141,6 +147,61 @@ func decompress(br *bufio.Reader, magic []byte) (io.Reader, error) {
 		return nil, fmt.Errorf("initramfs: %w", err)
 	}
 	return r, nil
+}
+
+// xzReader reads one xz stream. The library looks for a byte behind it and complains when there is one: it belongs to what
+// follows, and is put back.
+type xzReader struct {
+	z  *xz.Reader
+	br *bufio.Reader
+}
+
+func (x *xzReader) Read(p []byte) (int, error) {
+	n, err := x.z.Read(p)
+	if err != nil && err.Error() == "xz: unexpected data after stream" {
+		_ = x.br.UnreadByte() // one byte has just been read
+		err = io.EOF
+	}
+	return n, err
+}
+
+// xzDict is the size of the dictionary that the first block of an xz stream asks for, 0 if there is none: the library
+// would allocate it.
+func xzDict(br *bufio.Reader) int64 {
+	const streamHeader, lzma2 = 12, 0x21
+	b, _ := br.Peek(streamHeader + 64)
+	if len(b) < streamHeader+4 {
+		return 0
+	}
+	flags := b[streamHeader+1]
+	b = b[streamHeader+2:]
+	varint := func() (v uint64) {
+		for shift := 0; len(b) > 0 && shift < 63; shift += 7 {
+			c := b[0]
+			b = b[1:]
+			v |= uint64(c&0x7f) << shift
+			if c&0x80 == 0 {
+				break
+			}
+		}
+		return v
+	}
+	for bit := byte(0x40); bit != 0; bit <<= 1 { // the sizes, if they are there
+		if flags&bit != 0 {
+			varint()
+		}
+	}
+	for range flags&3 + 1 {
+		id, n := varint(), varint()
+		if id == lzma2 && n == 1 && len(b) > 0 {
+			return int64(2|b[0]&1) << (b[0]/2 + 11)
+		}
+		if n > uint64(len(b)) {
+			break
+		}
+		b = b[n:]
+	}
+	return 0
 }
 
 // newLZMA refuses a dictionary that is too large before the library allocates it.
