@@ -119,13 +119,16 @@ type Frame struct {
 // the result is safe to give to a thread. An error (EFAULT, EINVAL) means that the thread gets SIGSEGV.
 func ParseFrame(mem uio.Memory, r *Regs, l *FPLayout) (*Frame, error) {
 	addr := r.Rsp - 8 // the handler's return has popped the restorer's address
-	var b [offInfo]byte
 	if addr > r.Rsp {
 		return nil, unix.EFAULT
 	}
-	if err := uio.ReadFull(mem, b[:], addr); err != nil {
-		return nil, err
+	// One read gets the frame and, where BuildFrame puts it, the extended state.
+	b := make([]byte, frameSize+fpAlign+16+l.FrameSize())
+	n, _ := mem.ReadAt(b, addr)
+	if n < offInfo {
+		return nil, unix.EFAULT
 	}
+	b = b[:n]
 	le := binary.LittleEndian
 	f := &Frame{Regs: *r, Mask: SigSet(le.Uint64(b[offMask:])) &^ Unblockable, Stack: DecodeSigStack(b[offUCStack:])}
 	for i, reg := range context(&f.Regs) {
@@ -143,6 +146,9 @@ func ParseFrame(mem uio.Memory, r *Regs, l *FPLayout) (*Frame, error) {
 	}
 	var err error
 	f.FP, err = l.get(func(off, n int) ([]byte, error) {
+		if at := fp + uint64(off) - addr; at <= uint64(len(b)) && uint64(n) <= uint64(len(b))-at {
+			return b[at : at+uint64(n)], nil
+		}
 		p := make([]byte, n)
 		return p, uio.ReadFull(mem, p, fp+uint64(off))
 	})
