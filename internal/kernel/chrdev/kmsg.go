@@ -108,7 +108,7 @@ func parsePrefix(s string) (level klog.Level, facility uint8, text string) {
 	if !ok || err != nil {
 		return level, facility, s
 	}
-	if f := uint8(prio >> 3); f != 0 {
+	if f := uint8(prio >> 3 & 0x7f); f != 0 {
 		facility = f
 	}
 	return klog.Level(prio & 7), facility, rest
