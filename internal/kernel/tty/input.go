@@ -24,6 +24,8 @@ const (
 type input struct {
 	buf   *[bufSize]byte
 	delim [bufSize / 64]uint64
+	// marked: some bit of delim may be set.
+	marked bool
 
 	tail, canon, head uint32
 
@@ -41,7 +43,10 @@ type input struct {
 
 func (in *input) at(i uint32) byte              { return in.buf[i&bufMask] }
 func (in *input) isDelim(i uint32) bool         { return in.delim[i&bufMask/64]>>(i%64)&1 != 0 }
-func (in *input) setDelim(i uint32)             { in.delim[i&bufMask/64] |= 1 << (i % 64) }
+func (in *input) setDelim(i uint32) {
+	in.delim[i&bufMask/64] |= 1 << (i % 64)
+	in.marked = true
+}
 func (in *input) clearDelim(i uint32)           { in.delim[i&bufMask/64] &^= 1 << (i % 64) }
 func (in *input) count() int                    { return int(in.head - in.tail) }
 func canonical(t *unix.Termios) bool            { return t.Lflag&(unix.ICANON|extproc) == unix.ICANON }
@@ -54,17 +59,36 @@ func (in *input) put(c byte) {
 	in.head++
 }
 
+// putAll stores plain bytes; there is room.
+func (in *input) putAll(p []byte) {
+	if in.marked {
+		for _, c := range p {
+			in.put(c)
+		}
+		return
+	}
+	n := copy(in.buf[in.head&bufMask:], p)
+	copy(in.buf[:], p[n:])
+	in.head += uint32(len(p))
+}
+
+// unmark forgets all ends of lines.
+func (in *input) unmark() {
+	in.delim = [bufSize / 64]uint64{}
+	in.marked = false
+}
+
 // reset throws all input away.
 func (in *input) reset() {
 	in.tail, in.canon, in.head = 0, 0, 0
-	in.delim = [bufSize / 64]uint64{}
+	in.unmark()
 	in.lnext, in.erasing, in.push = false, false, false
 	in.flip = in.flip[:0]
 }
 
 // modeChanged follows a change of ICANON: what is in the buffer becomes one line, or lines become plain bytes.
 func (in *input) modeChanged(lflag uint32) {
-	in.delim = [bufSize / 64]uint64{}
+	in.unmark()
 	if lflag&unix.ICANON == 0 || in.count() == 0 {
 		in.canon, in.push = in.tail, false
 	} else {
@@ -243,9 +267,7 @@ func (t *TTY) receive(p []byte) int {
 				t.receiveByte(c)
 			}
 		} else {
-			for _, c := range p[done : done+n] {
-				in.put(c)
-			}
+			in.putAll(p[done : done+n])
 		}
 		done += n
 	}

@@ -112,7 +112,7 @@ func (f *file) Ioctl(c vfs.Caller, vf *vfs.File, cmd uint32, arg uint64) (uint64
 	case unix.TIOCGEXCL, unix.TIOCEXCL, unix.TIOCNXCL:
 		return 0, t.exclusiveIoctl(cmd, a)
 	case tiocgdev:
-		return 0, a.outInt(int32(t.minor&0xff | t.major<<8 | t.minor&^0xff<<12))
+		return 0, a.outInt(int32(t.EncodedDev()))
 	case unix.TIOCGETD:
 		return 0, a.outInt(0)
 	case unix.TIOCSETD:

@@ -188,6 +188,12 @@ func (t *TTY) send(p []byte) int {
 	limit := min(room, cap(b))
 	n := 0
 	for n < len(p) {
+		if k := plainRun(p[n:], limit-len(b)); k > 0 && t.termios.Oflag&unix.OLCUC == 0 {
+			b = append(b, p[n:n+k]...)
+			t.out.column += t.width(p[n : n+k])
+			n += k
+			continue
+		}
 		c := p[n]
 		need := 1
 		switch c {
@@ -205,6 +211,30 @@ func (t *TTY) send(p []byte) int {
 	k := t.port.Write(b)
 	// Room was promised; what does not fit nevertheless waits in front of all other output.
 	t.out.pending = append(t.out.pending, b[k:]...)
+	return n
+}
+
+// plainRun is how many bytes at the beginning of p, at most limit, output processing passes as they are.
+func plainRun(p []byte, limit int) int {
+	p = p[:min(len(p), limit)]
+	for i, c := range p {
+		if isControl(c) {
+			return i
+		}
+	}
+	return len(p)
+}
+
+// width is how many columns plain bytes take.
+func (t *TTY) width(p []byte) int {
+	n := len(p)
+	if t.termios.Iflag&unix.IUTF8 != 0 {
+		for _, c := range p {
+			if c&0xc0 == 0x80 {
+				n--
+			}
+		}
+	}
 	return n
 }
 
@@ -299,7 +329,8 @@ func (f *file) drain(c vfs.Caller) error {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.flushPending()
-		return f.dead() || len(t.out.pending) == 0 && t.port.Pending() == 0
+		// What STOP holds back does not count: nobody could change the settings of a stopped terminal.
+		return f.dead() || t.stopped || len(t.out.pending) == 0 && t.port.Pending() == 0
 	})
 }
 

@@ -62,7 +62,7 @@ func (m *master) Ioctl(c vfs.Caller, vf *vfs.File, cmd uint32, arg uint64) (uint
 	case unix.TIOCNOTTY:
 		return 0, unix.ENOTTY
 	case tiocgdev:
-		return 0, a.outInt(int32(p.index&0xff | 128<<8 | p.index&^0xff<<12))
+		return 0, a.outInt(int32(encodeDev(128, uint32(p.index))))
 	}
 	return 0, t.commonIoctl(c, vf, cmd, a, true, nil)
 }

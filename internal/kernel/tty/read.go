@@ -127,11 +127,10 @@ func (t *TTY) take(p []byte) (n int, end bool) {
 		if canonical(&t.termios) {
 			n, end = in.takeLine(p), true
 		} else {
-			for n < len(p) && in.tail != in.head {
-				p[n] = in.at(in.tail)
-				in.tail++
-				n++
-			}
+			n = min(len(p), in.count())
+			k := copy(p[:n], in.buf[in.tail&bufMask:])
+			copy(p[k:n], in.buf[:])
+			in.tail += uint32(n)
 			in.canon = in.tail
 		}
 		t.receivePending()

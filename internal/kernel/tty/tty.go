@@ -72,6 +72,11 @@ func (t *TTY) Name() string { return t.name }
 // Dev is the device number.
 func (t *TTY) Dev() uint64 { return unix.Mkdev(t.major, t.minor) }
 
+// EncodedDev is the device number in the form of /proc/<pid>/stat and TIOCGDEV.
+func (t *TTY) EncodedDev() uint32 { return encodeDev(t.major, t.minor) }
+
+func encodeDev(major, minor uint32) uint32 { return minor&0xff | major<<8 | minor&^0xff<<12 }
+
 // Session is the id of the session whose controlling terminal t is, 0 if none.
 func (t *TTY) Session() int32 {
 	t.mu.Lock()
