@@ -41,8 +41,8 @@ type input struct {
 	throttle bool   // the port was told to wait
 }
 
-func (in *input) at(i uint32) byte              { return in.buf[i&bufMask] }
-func (in *input) isDelim(i uint32) bool         { return in.delim[i&bufMask/64]>>(i%64)&1 != 0 }
+func (in *input) at(i uint32) byte      { return in.buf[i&bufMask] }
+func (in *input) isDelim(i uint32) bool { return in.delim[i&bufMask/64]>>(i%64)&1 != 0 }
 func (in *input) setDelim(i uint32) {
 	in.delim[i&bufMask/64] |= 1 << (i % 64)
 	in.marked = true
