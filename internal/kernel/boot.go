@@ -28,6 +28,7 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/mm"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
 	"github.com/user-mode-linux/linux/internal/kernel/syscalls"
+	"github.com/user-mode-linux/linux/internal/kernel/system"
 	"github.com/user-mode-linux/linux/internal/kernel/task"
 	"github.com/user-mode-linux/linux/internal/kernel/tty"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
@@ -113,7 +114,10 @@ func (k *Kernel) Boot(p platform.Platform) error {
 	if err != nil {
 		return err
 	}
-	t.MM = &mm.Host{UserMax: p.UserMax(), VDSO: p.VDSO(), Empty: empty.Host(), NewShared: newShared}
+	t.MM = &mm.Host{UserMax: p.UserMax(), VDSO: p.VDSO(), Empty: empty.Host(), NewShared: newShared, Acct: mm.NewAccountant(k.cfg.Memory, p.NumCPU())}
+	t.MM.Acct.AddSource(mm.Shmem, tmpfs.Usage)
+	system.SetMemory(func() system.Memory { return memory(t.MM.Acct) })
+	go t.WatchMemory(t.MM.Acct)
 	tmpfs.NewMemfile, tmpfs.TotalPages = p.NewMemfile, k.cfg.Memory/abi.PageSize
 	ext4.NewMemfile = p.NewMemfile
 	k.register()
@@ -356,4 +360,13 @@ func (k *Kernel) startExec(ns *vfs.Namespace) error {
 // newShared makes the memory of a shared anonymous mapping.
 func newShared(c vfs.Caller, n uint64) (*vfs.File, error) {
 	return tmpfs.NewShared(c, "/dev/zero", int64(n))
+}
+
+// memory makes the figures of /proc/meminfo.
+func memory(a *mm.Accountant) system.Memory {
+	i := a.Info()
+	return system.Memory{
+		Total: i.Total, Free: i.Free, Available: i.Available, Buffers: i.Buffers, Cached: i.Cached, Shmem: i.Shmem,
+		Anon: i.Anon, Mapped: i.Mapped, Slab: i.Kernel, Locked: i.Locked, Committed: i.Committed, Limit: i.CommitLimit,
+	}
 }
