@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +24,7 @@ type header struct {
 	mtime      uint32
 	size       uint64 // of the backing file
 	sectorSize uint32
+	align      uint32
 	bitmapOff  int64
 	bitmapLen  int64
 	dataOff    int64
@@ -112,34 +114,104 @@ func (h *header) layout(headLen, align uint64) {
 	h.dataOff = int64(up(uint64(h.bitmapOff+h.bitmapLen), align))
 }
 
-// cow is a disk that is a COW file over a backing file. It is read-only.
+// cow is a disk that is a COW file over a backing file. Sectors are written to the COW file only, first the data, then
+// its bit in the bitmap, so that a killed kernel leaves either the old sector or the new one.
 type cow struct {
 	name    string
 	h       *header
 	file    *hostImage
 	backing *hostImage
-	bitmap  []byte
+	ro      bool
+
+	// mu guards the bitmap, in memory and in the file.
+	mu sync.RWMutex
+	// +checklocks:mu
+	bitmap []byte
 }
 
-// openCow opens the pair of a COW file and its backing file.
+// openCow opens the pair of a COW file and its backing file. The COW file is made if it does not exist.
 func openCow(name string, sp *Spec, backing string) (Device, error) {
-	file, err := openImage(sp.File, false, false)
-	if err != nil {
-		if errors.Is(err, unix.ENOENT) {
-			return nil, &FileError{sp.File, "the COW file does not exist and creating one is not supported",
-				"an existing COW file for " + backing, unix.ENOENT}
+	file, err := openImage(sp.File, !sp.ReadOnly, sp.Sync)
+	if errors.Is(err, unix.ENOENT) && sp.Backing != "" {
+		if sp.ReadOnly {
+			return nil, &FileError{sp.File, "the COW file does not exist", "an existing COW file (flag r never makes one)", unix.ENOENT}
 		}
+		if err := createCow(sp.File, backing); err != nil {
+			return nil, err
+		}
+		file, err = openImage(sp.File, true, sp.Sync)
+	}
+	if err != nil {
 		return nil, err
 	}
-	c := &cow{name: name, file: file}
+	c := &cow{name: name, file: file, ro: file.ro}
 	if err := c.open(sp, backing); err != nil {
 		_ = c.Close()
 		return nil, err
 	}
-	if !sp.ReadOnly {
-		klog.Warnf("%s: writing to a COW file is not supported: %s is used read-only (flag r says so)", name, sp.File)
-	}
 	return c, nil
+}
+
+// createCow makes an empty COW file (version 3).
+func createCow(file, backing string) error {
+	klog.Infof("Creating \"%s\" as COW file for \"%s\"", file, backing)
+	im, err := openImage(backing, false, false)
+	if err != nil {
+		return err
+	}
+	defer im.close()
+	var st unix.Stat_t
+	if err := unix.Fstat(im.fd, &st); err != nil {
+		return openError(backing, err)
+	}
+	h := &header{version: 3, mtime: uint32(st.Mtim.Sec), size: uint64(im.size), sectorSize: bdev.SectorSize, align: cowAlign}
+	if h.backing, err = storedName(file, backing); err != nil {
+		return err
+	}
+	h.layout(cowHeaderLen, cowAlign)
+	fd, err := unix.Open(file, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return openError(file, err)
+	}
+	out := &hostImage{name: file, fd: fd, rofd: -1}
+	defer out.close()
+	err = out.writeAt(h.encode(), 0)
+	if err == nil {
+		err = out.writeAt([]byte{0}, h.dataOff+max(int64(h.size)-1, 0))
+	}
+	if err != nil {
+		_ = unix.Unlink(file)
+		return &FileError{file, "the COW header cannot be written: " + err.Error(), "a file system with room for the COW file", err}
+	}
+	return nil
+}
+
+// storedName is the absolute name of the backing file as the header keeps it.
+func storedName(file, backing string) (string, error) {
+	name := absolute(backing)
+	if len(name) >= maxBacking {
+		return "", &FileError{file, "the name of the backing file is too long", fmt.Sprintf("at most %d characters", maxBacking-1), unix.ENAMETOOLONG}
+	}
+	return name, nil
+}
+
+// Layout of a version 3 header as it is written.
+const (
+	cowHeaderLen = 4128
+	cowAlign     = 4096
+)
+
+// encode makes the bytes of a version 3 header.
+func (h *header) encode() []byte {
+	b, be := make([]byte, cowHeaderLen), binary.BigEndian
+	be.PutUint32(b, cowMagic)
+	be.PutUint32(b[4:], 3)
+	be.PutUint32(b[8:], h.mtime)
+	be.PutUint64(b[12:], h.size)
+	be.PutUint32(b[20:], h.sectorSize)
+	be.PutUint32(b[24:], h.align)
+	copy(b[32:], h.backing)
+	return b
 }
 
 func (c *cow) open(sp *Spec, backing string) (err error) {
@@ -148,9 +220,6 @@ func (c *cow) open(sp *Spec, backing string) (err error) {
 	}
 	if c.h == nil {
 		return &FileError{sp.File, "it is no COW file", "a COW file for " + backing, unix.EINVAL}
-	}
-	if sp.Backing != "" && absolute(sp.Backing) != c.backingPath() {
-		klog.Warnf("Backing file mismatch - \"%s\" requested, \"%s\" specified in COW header of \"%s\"", sp.Backing, c.h.backing, sp.File)
 	}
 	path := backing
 	if sp.Backing == "" {
@@ -167,14 +236,54 @@ func (c *cow) open(sp *Spec, backing string) (err error) {
 			return err
 		}
 	}
+	if !c.ro && (c.h.version < 3 || c.h.sectorSize != bdev.SectorSize) {
+		klog.Warnf("%s: %s is a COW file of version %d: it is used read-only", c.name, sp.File, c.h.version)
+		c.ro = true
+	}
+	if err := c.switchBacking(sp); err != nil {
+		return err
+	}
 	if c.h.bitmapLen > max(c.file.size, 1<<20) {
 		return &FileError{sp.File, "the bitmap is larger than the file", "a COW file that is whole", unix.EINVAL}
 	}
-	c.bitmap = make([]byte, c.h.bitmapLen)
-	if err := c.file.readAt(c.bitmap, c.h.bitmapOff); err != nil {
+	bitmap := make([]byte, c.h.bitmapLen)
+	if err := c.file.readAt(bitmap, c.h.bitmapOff); err != nil {
 		return openError(sp.File, err)
 	}
+	c.mu.Lock()
+	c.bitmap = bitmap
+	c.mu.Unlock()
 	c.backing.share()
+	return nil
+}
+
+// switchBacking writes the name of another backing file, which has passed check, into the header.
+func (c *cow) switchBacking(sp *Spec) error {
+	if sp.Backing == "" || absolute(sp.Backing) == c.backingPath() {
+		return nil
+	}
+	var a unix.Stat_t
+	if unix.Stat(c.backingPath(), &a) == nil && (c.backing.host.ID == platform.FileID{Dev: uint64(a.Dev), Ino: a.Ino}) {
+		return nil
+	}
+	klog.Warnf("Backing file mismatch - \"%s\" requested, \"%s\" specified in COW header of \"%s\"", sp.Backing, c.h.backing, sp.File)
+	if c.ro {
+		return nil
+	}
+	name, err := storedName(sp.File, sp.Backing)
+	if err != nil {
+		return err
+	}
+	klog.Infof("Switching backing file to '%s'", sp.Backing)
+	b, at := make([]byte, maxBacking), int64(32)
+	if c.h.broken {
+		at = 40
+	}
+	copy(b, name)
+	if err := c.file.writeAt(b, at); err != nil {
+		return openError(sp.File, err)
+	}
+	c.h.backing = name
 	return nil
 }
 
@@ -205,15 +314,20 @@ func (c *cow) check(file string) error {
 
 // in reports whether the sector at off is in the COW file, and how many bytes from there on are in the same file.
 func (c *cow) in(off, n int64) (inCow bool, length int64) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
 	ss := int64(c.h.sectorSize)
-	has := func(s int64) bool { return s/8 < int64(len(c.bitmap)) && c.bitmap[s/8]>>(s%8)&1 != 0 }
 	s := off / ss
-	inCow = has(s)
+	inCow = hasBit(c.bitmap, s)
 	length = ss - off%ss
-	for s++; length < n && has(s) == inCow; s++ {
+	for s++; length < n && hasBit(c.bitmap, s) == inCow; s++ {
 		length += ss
 	}
 	return inCow, min(length, n)
+}
+
+func hasBit(bitmap []byte, s int64) bool {
+	return s/8 < int64(len(bitmap)) && bitmap[s/8]>>(s%8)&1 != 0
 }
 
 // Name, Size and ReadOnly are bdev.Device's.
@@ -221,7 +335,7 @@ func (c *cow) Name() string { return c.name }
 
 // Size is the backing file's, rounded up to whole sectors.
 func (c *cow) Size() int64    { return (int64(c.h.size) + bdev.SectorSize - 1) &^ (bdev.SectorSize - 1) }
-func (c *cow) ReadOnly() bool { return true }
+func (c *cow) ReadOnly() bool { return c.ro }
 
 // ReadAt is bdev.Device's.
 func (c *cow) ReadAt(p []byte, off int64) (int, error) {
@@ -241,18 +355,83 @@ func (c *cow) ReadAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// WriteAt, Flush, Discard and WriteZeroes have nothing to do for a read-only disk.
-func (c *cow) WriteAt([]byte, int64) (int, error) { return 0, unix.EROFS }
-func (c *cow) Flush() error                       { return nil }
-func (c *cow) Discard(int64, int64) error         { return unix.EROFS }
-func (c *cow) WriteZeroes(int64, int64) error     { return unix.EROFS }
+// WriteAt is bdev.Device's.
+func (c *cow) WriteAt(p []byte, off int64) (int, error) {
+	if c.ro {
+		return 0, unix.EROFS
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if err := c.file.writeAt(p, c.h.dataOff+off); err != nil {
+		return 0, err
+	}
+	if err := c.mark(off/bdev.SectorSize, (off+int64(len(p)))/bdev.SectorSize); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// mark sets the bits of sectors [first, end), in whole words of 8 bytes, in the file and then in memory.
+func (c *cow) mark(first, end int64) error {
+	c.mu.RLock()
+	all := true
+	for s := first; s < end && all; s++ {
+		all = hasBit(c.bitmap, s)
+	}
+	c.mu.RUnlock()
+	if all {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	from, to := first/64*8, min((end+63)/64*8, int64(len(c.bitmap)))
+	words := append([]byte(nil), c.bitmap[from:to]...)
+	for s := first; s < end; s++ {
+		words[s/8-from] |= 1 << (s % 8)
+	}
+	if err := c.file.writeAt(words, c.h.bitmapOff+from); err != nil {
+		return err
+	}
+	copy(c.bitmap[from:], words)
+	return nil
+}
+
+// Flush is bdev.Device's.
+func (c *cow) Flush() error {
+	if c.ro {
+		return nil
+	}
+	return c.file.sync()
+}
+
+// Discard is not supported: what is dropped would show the backing file again.
+func (c *cow) Discard(int64, int64) error { return unix.EOPNOTSUPP }
+
+// WriteZeroes writes zeroes.
+func (c *cow) WriteZeroes(off, n int64) error {
+	zero := make([]byte, min(n, 1<<20))
+	for n > 0 {
+		k := min(n, int64(len(zero)))
+		if _, err := c.WriteAt(zero[:k], off); err != nil {
+			return err
+		}
+		off, n = off+k, n-k
+	}
+	return nil
+}
+
+// Limits are those of UML's disks, without discard.
 func (c *cow) Limits() bdev.Limits {
 	return bdev.Limits{PhysicalBlock: bdev.SectorSize, WriteCache: true}
 }
 
 // View is bdev.Viewer's for ranges that are wholly in the backing file.
 func (c *cow) View(off, n int64) []byte {
-	if inCow, k := c.in(off, n); inCow || k < n || n < 0 || off < 0 || off > int64(len(c.backing.view)) || n > int64(len(c.backing.view))-off {
+	if off < 0 || n < 0 || off > int64(len(c.backing.view)) || n > int64(len(c.backing.view))-off {
+		return nil
+	}
+	if inCow, k := c.in(off, n); inCow || k < n {
 		return nil
 	}
 	return c.backing.view[off : off+n : off+n]

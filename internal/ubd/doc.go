@@ -7,8 +7,8 @@
 // guests from writing one file.
 //
 // Reads never change a host file. A disk is read-only if it was asked to be (flag r), if the host lets the file be only
-// read, or if it is a COW pair (writing to one is not there). The bytes of a read-only file, and of a backing file, count as
-// immutable: file systems map their pages straight into guest processes.
+// read, or if it is a COW pair of an old version. The bytes of a read-only file, and of a backing file, count as immutable:
+// file systems map their pages straight into guest processes.
 //
-// Lock order: Set.mu is outermost; it is held while files are opened. Devices have no locks.
+// Lock order: Set.mu is outermost; it is held while files are opened. cow.mu is a leaf, held while the bitmap is written.
 package ubd

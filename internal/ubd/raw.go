@@ -214,6 +214,15 @@ func (im *hostImage) writeAt(p []byte, off int64) error {
 	return nil
 }
 
+// sync makes what was written durable.
+func (im *hostImage) sync() error {
+	for {
+		if err := unix.Fdatasync(im.fd); err != unix.EINTR {
+			return guestErrno(err)
+		}
+	}
+}
+
 // hostRange is Mapper's for the file.
 func (im *hostImage) hostRange(off, n int64, immutable bool) (*platform.HostFile, int64, int64, bool) {
 	const page = 4096
@@ -303,12 +312,7 @@ func (r *raw) Flush() error {
 	if r.im.ro {
 		return nil
 	}
-	for {
-		err := unix.Fdatasync(r.im.fd)
-		if err != unix.EINTR {
-			return guestErrno(err)
-		}
-	}
+	return r.im.sync()
 }
 
 // Discard punches a hole.

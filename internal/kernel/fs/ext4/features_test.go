@@ -217,6 +217,18 @@ func TestExtents(t *testing.T) {
 			t.Errorf("%d Memfiles left", *open)
 		}
 	}
+	// Of a file with few holes the data comes from the image and the holes from the Memfile.
+	{
+		sb, raw, d := load("4096", true)
+		ino, err := sb.Root().Lookup(nil, "sparse")
+		must(t, err)
+		in := ino.(*inode)
+		content(in, raw, d)
+		if in.mem == nil || len(in.filled) != 0 {
+			t.Errorf("the data of a sparse file was copied: %d chunks", len(in.filled))
+		}
+		in.Mapped(0)
+	}
 	// A file whose last block has something after its end must not show it.
 	sb, raw, d := load("4096", true)
 	ino, err := sb.Root().Lookup(nil, "size4097")

@@ -14,6 +14,8 @@ const (
 	maxExtents = 64
 	// fillChunk is how much of a Memfile is filled at once.
 	fillChunk = 64 << 10
+	// maxFill bounds what one call copies to a Memfile: what is left out is asked for again when it is touched.
+	maxFill = 64 << 20
 )
 
 // Mapping is mmap(2). Writable shared mappings cannot be on a read-only file system.
@@ -40,36 +42,46 @@ func (in *inode) Extents(off, n uint64, shared, write bool) ([]vfs.Extent, error
 	return in.memExtents(off, end)
 }
 
-// imageExtents maps [off, end) from the image. ok is false if something is not in pages of immutable storage.
+// imageExtents maps [off, end) from the image, and its holes from the Memfile, which reads as zero there. ok is false if
+// some data is not in pages of immutable storage, or lies in too many pieces.
 func (in *inode) imageExtents(off, end uint64) (out []vfs.Extent, ok bool) {
 	sb := in.sb
 	if sb.mapper == nil || sb.blockSize != pageSize || in.inline() {
 		return nil, false
 	}
-	size := uint64(in.attr.Size)
-	if end > size && !in.zeroTail() {
-		return nil, false
+	add := func(x vfs.Extent) bool {
+		if l := len(out) - 1; l >= 0 && out[l].Host == x.Host && out[l].HostOff+out[l].Len == x.HostOff {
+			out[l].Len += x.Len
+			return true
+		}
+		out = append(out, x)
+		return len(out) <= maxExtents
 	}
 	for at := off; at < end; {
 		r, err := in.mapBlock(at / pageSize)
-		if err != nil || r.kind != written {
+		if err != nil {
 			return nil, false
 		}
 		left := min(r.n*pageSize, end-at)
-		phys := int64(r.phys) * pageSize
-		for left > 0 {
+		if r.kind != written {
+			h := in.memHost()
+			if h == nil || !add(vfs.Extent{Off: at, Len: left, Host: h, HostOff: at}) {
+				return nil, false
+			}
+			at += left
+			continue
+		}
+		if last := at + left; last > uint64(in.attr.Size) && !in.zeroTail() {
+			return nil, false
+		}
+		for phys := int64(r.phys) * pageSize; left > 0; {
 			h, hostOff, k, immutable := sb.mapper.HostRange(phys, int64(left))
 			k &^= pageSize - 1
 			if !immutable || h == nil || k <= 0 || hostOff%pageSize != 0 {
 				return nil, false
 			}
-			if l := len(out) - 1; l >= 0 && out[l].Host == h && out[l].HostOff+out[l].Len == uint64(hostOff) {
-				out[l].Len += uint64(k)
-			} else {
-				if len(out) == maxExtents {
-					return nil, false
-				}
-				out = append(out, vfs.Extent{Off: at, Len: uint64(k), Host: h, HostOff: uint64(hostOff)})
+			if !add(vfs.Extent{Off: at, Len: uint64(k), Host: h, HostOff: uint64(hostOff)}) {
+				return nil, false
 			}
 			at, phys, left = at+uint64(k), phys+k, left-uint64(k)
 		}
@@ -102,24 +114,44 @@ func (in *inode) zeroTail() bool {
 func (in *inode) memExtents(off, end uint64) ([]vfs.Extent, error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.mem == nil {
-		if NewMemfile == nil {
-			return nil, unix.ENODEV
-		}
-		m, err := NewMemfile("ext4")
-		if err != nil {
-			return nil, unix.ENOMEM
-		}
-		if err := m.Truncate((in.attr.Size + pageSize - 1) &^ (pageSize - 1)); err != nil {
-			_ = m.Close()
-			return nil, unix.ENOMEM
-		}
-		in.mem, in.filled = m, map[uint64]struct{}{}
+	if err := in.makeMemLocked(); err != nil {
+		return nil, err
 	}
+	end = min(end, off+maxFill)
 	if err := in.fillLocked(off, end); err != nil {
 		return nil, err
 	}
 	return []vfs.Extent{{Off: off, Len: end - off, Host: in.mem.Host(), HostOff: off}}, nil
+}
+
+// memHost is the Memfile's host file, nil if there can be none.
+func (in *inode) memHost() *platform.HostFile {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.makeMemLocked() != nil {
+		return nil
+	}
+	return in.mem.Host()
+}
+
+// makeMemLocked makes the Memfile, empty and as long as the file.
+func (in *inode) makeMemLocked() error {
+	if in.mem != nil {
+		return nil
+	}
+	if NewMemfile == nil {
+		return unix.ENODEV
+	}
+	m, err := NewMemfile("ext4")
+	if err != nil {
+		return unix.ENOMEM
+	}
+	if err := m.Truncate((in.attr.Size + pageSize - 1) &^ (pageSize - 1)); err != nil {
+		_ = m.Close()
+		return unix.ENOMEM
+	}
+	in.mem, in.filled = m, map[uint64]struct{}{}
+	return nil
 }
 
 // fillLocked copies the file's data between off and end to the Memfile, whole chunks at a time. Holes stay holes.
