@@ -11,7 +11,8 @@
 // is next read (Prune); an area that is there is always in the books.
 //
 // Pages of a file mapping beyond the end of the file are mapped too, from an empty host file: access gives SIGBUS
-// whatever mprotect does to them. If the file has grown meanwhile, HandleFault maps what is there now.
+// whatever mprotect does to them. If the file has grown meanwhile, or the file system left pages out of its answer because
+// they were too many to read, HandleFault maps what is there now.
 //
 // # Where things are
 //
@@ -26,7 +27,7 @@
 // a call returns ErrOffload, before it has changed anything, if the lock is taken or if it has to do with files.
 //
 // MM.mu guards the books. It is held over platform calls, never over calls to file systems that may read a disk, and
-// nothing of a file system is called with it held except Inode.Attr, and Mapping.Extents of a page fault and of mremap. References to
+// nothing of a file system is called with it held except Inode.Attr, and Mapping.Extents by mremap. References to
 // files are dropped after it is released. Host.NewShared is called without it.
 //
 // Not here: which thread gets a signal for a fault (task), the text of /proc/<pid>/maps (procfs), decoding of system

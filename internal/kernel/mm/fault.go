@@ -8,8 +8,9 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
 )
 
-// faultAround is how much of a grown file is mapped at once.
-const faultAround = 256 << 10
+// faultAround is how much of a file is mapped at once when a page is touched that was left out: the file has grown since,
+// or the file system did not want to read all of it at mmap.
+const faultAround = 1 << 20
 
 // HandleFault decides about a CPU exception of a held thread. If resolved is true the thread can run on; else info is the
 // signal it gets. The error is ErrOffload, or nil.
@@ -35,18 +36,27 @@ func (m *MM) HandleFault(t platform.Thread, ev *platform.Event) (info arch.Sigin
 	return info, false, nil
 }
 
-// mapGrown maps the page at addr, which was beyond the end of its file when it was mapped, if the file has it now.
+// mapGrown maps the page at addr, which its file did not have when it was mapped, if the file has it now.
 func (m *MM) mapGrown(t platform.Thread, addr uint64) bool {
 	m.mu.Lock()
-	defer m.unlock()
 	a, ok := m.book.at(addr)
 	if !ok {
+		m.mu.Unlock()
 		return false
 	}
+	a.b.refs.Add(1)
+	m.mu.Unlock()
+	defer a.b.Put()
+
 	off, n := a.off+addr-a.start, min(a.end-addr, faultAround)
 	ext, err := a.b.m.Extents(off, n, a.shared, a.write)
-	if err != nil || len(ext) == 0 || ext[0].Host == nil || ext[0].Off > off {
+	if err != nil || len(ext) == 0 || ext[0].Host == nil || ext[0].Off > off || ext[0].Off+ext[0].Len <= off {
 		return false
+	}
+	m.mu.Lock()
+	defer m.unlock()
+	if b, ok := m.book.at(addr); !ok || b.b != a.b || b.off+addr-b.start != off || b.end < addr+n {
+		return true // changed meanwhile: let it fault again
 	}
 	host, err := m.as.Mappings()
 	if err != nil {

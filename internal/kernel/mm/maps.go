@@ -45,10 +45,8 @@ func (m *MM) Maps() ([]Region, error) {
 				a := m.book.areas[i]
 				r.End = min(a.end, h.End)
 				r.Off, r.Shared, r.File = a.off+at-a.start, a.shared, a.b.f
-				r.Ino = r.File.Inode.Attr().Ino
-				if sb := r.File.Inode.Super(); sb != nil {
-					r.Dev = sb.Dev()
-				}
+				st := r.File.Attr()
+				r.Dev, r.Ino = st.Dev, st.Ino
 			} else if i < len(m.book.areas) {
 				r.End = min(m.book.areas[i].start, h.End)
 			}

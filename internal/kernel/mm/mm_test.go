@@ -503,3 +503,20 @@ func TestIovec(t *testing.T) {
 		t.Errorf("wraps: %v", err)
 	}
 }
+
+func TestRemove(t *testing.T) {
+	e := setup(t)
+	f := mmtest.NewFile(e.fake, data(4*pg))
+	a := e.must(e.mmap(0, 4*pg, rw, unix.MAP_SHARED, f, unix.O_RDWR, 0))
+	if err := e.m.Madvise(e.t, e.c, a+pg, pg, unix.MADV_REMOVE); err != nil || e.byteAt(a) != 1 || e.byteAt(a+pg) != 0 || e.byteAt(a+2*pg) != 3 {
+		t.Errorf("shared: %v, %d", err, e.byteAt(a+pg))
+	}
+	b := e.must(e.mmap(0, pg, rw, unix.MAP_PRIVATE, f, unix.O_RDWR, 0))
+	if err := e.m.Madvise(e.t, e.c, b, pg, unix.MADV_REMOVE); err != unix.EACCES {
+		t.Errorf("private: %v", err)
+	}
+	c := e.must(e.mmap(0, pg, rw, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, nil, 0, 0))
+	if err := e.m.Madvise(e.t, e.c, c, pg, unix.MADV_REMOVE); err != unix.EINVAL {
+		t.Errorf("anonymous: %v", err)
+	}
+}

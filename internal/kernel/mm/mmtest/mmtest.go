@@ -75,7 +75,14 @@ func (f *File) Set(data []byte) {
 // OpenFile makes an open file description.
 func (f *File) OpenFile(flags uint32) *vfs.File { return vfs.NewFile(vfs.Path{}, f, f, flags) }
 
-func (f *File) Super() vfs.SuperBlock { return nil }
+// Super is a file system of which only the device number is known.
+func (f *File) Super() vfs.SuperBlock { return super{} }
+
+type super struct{ vfs.SuperBlock }
+
+func (super) Dev() uint64 { return 77 }
+
+// Attr is a regular file's.
 func (f *File) Attr() vfs.Attr {
 	return vfs.Attr{Ino: f.Mem.Host().ID.Ino, Mode: unix.S_IFREG | 0755, Size: f.Size.Load(), Nlink: 1}
 }
@@ -106,6 +113,11 @@ func (f *File) Extents(off, n uint64, shared, write bool) ([]vfs.Extent, error) 
 		}
 	}
 	return out, nil
+}
+
+// Fallocate punches holes.
+func (f *File) Fallocate(_ vfs.Caller, _ *vfs.File, _ uint32, off, n int64) error {
+	return f.Mem.Punch(off, n)
 }
 
 // MSync counts.
