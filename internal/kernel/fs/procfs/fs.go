@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/fs/pseudo"
+	"github.com/user-mode-linux/linux/internal/kernel/system"
 	"github.com/user-mode-linux/linux/internal/kernel/task"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
@@ -78,6 +79,8 @@ func New(cfg Config) *FS {
 	fs.addGlobal()
 	fs.addSys(fs.root.Subdir("sys", 0o555))
 	fs.SetSuper(fs)
+	count := &memoryCounter{k: cfg.Kernel}
+	system.SetMemoryDefault(count.now)
 	vfs.RegisterFilesystem(typ)
 	return fs
 }

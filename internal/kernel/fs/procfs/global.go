@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"runtime"
 	"strings"
 	"sync"
 
@@ -39,7 +40,8 @@ func (fs *FS) addGlobal() {
 	d.AddLink("mounts", "self/mounts")
 	d.AddLink("net", "self/net")
 
-	d.AddText("version", fmt.Sprintf("%s version %s (uml@user-mode-linux) %s\n", abi.Sysname, abi.Release, abi.Version))
+	d.AddText("version", fmt.Sprintf("%s version %s (uml@user-mode-linux) (%s) %s\n",
+		abi.Sysname, abi.Release, runtime.Version(), abi.Version))
 	d.AddText("cmdline", fs.cfg.Cmdline+"\n")
 	text("uptime", fs.uptime)
 	text("loadavg", fs.loadavg)
