@@ -130,7 +130,7 @@ func Chown(c Caller, dir *File, path string, uid, gid uint32, flags int) error {
 			sa.Mode = m & 0o7777
 		}
 		if a.Mode&0o111 != 0 && a.IsRegular() {
-			_ = in.Removexattr(c, "security.capability") // mostly ENODATA
+			_ = in.Removexattr(c, xattrCaps) // mostly ENODATA
 		}
 	}
 	if err := in.SetAttr(c, &sa); err != nil {

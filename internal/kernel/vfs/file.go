@@ -31,8 +31,6 @@ type File struct {
 	stream  bool   // Ops is a Streamer; set with Ops
 	locked  bool   // the position needs posMu: regular files and directories
 
-	// privsGone: setuid bits and file capabilities have been dropped by a write through this file.
-	privsGone atomic.Bool
 	// hasLocks: a flock or OFD lock was once taken.
 	hasLocks atomic.Bool
 
@@ -155,6 +153,9 @@ func (f *File) IsStream() bool { return f.stream }
 
 // Attr is fstat's answer.
 func (f *File) Attr() Attr {
+	if f.Path.Dentry != nil {
+		return f.Path.Attr()
+	}
 	a := f.Inode.Attr()
 	a.Dev = f.Inode.Super().Dev()
 	return a

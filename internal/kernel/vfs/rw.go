@@ -179,20 +179,19 @@ func (f *File) written(c Caller, n int, err error) (int, error) {
 	return n, nil
 }
 
-// dropPrivs takes setuid and setgid bits and file capabilities from a file that is written by somebody without
+// dropPrivs takes file capabilities from a file that is written, and setuid and setgid bits if the writer has no
 // CAP_FSETID.
 func (f *File) dropPrivs(c Caller) {
-	if f.privsGone.Load() {
+	a := f.Inode.Attr()
+	if a.Mode&(0o111|unix.S_ISUID|unix.S_ISGID) == 0 {
 		return
 	}
-	a := f.Inode.Attr()
-	if a.Mode&0o111 != 0 {
-		_ = f.Inode.Removexattr(c, "security.capability") // mostly ENODATA
+	if _, err := f.Inode.Getxattr(c, xattrCaps); err == nil {
+		_ = f.Inode.Removexattr(c, xattrCaps) // another writer may have been faster
 	}
 	if m := strippedMode(&a); m != a.Mode && !c.Cred().Capable(unix.CAP_FSETID) {
-		_ = f.Inode.SetAttr(c, &SetAttr{Valid: SetMode, Mode: m & 0o7777})
+		_ = f.Inode.SetAttr(c, &SetAttr{Valid: SetMode, Mode: m & 0o7777}) // a write does not fail for this
 	}
-	f.privsGone.Store(true)
 }
 
 // strippedMode is the mode without the bits that a change of content or owner takes away.

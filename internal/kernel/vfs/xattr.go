@@ -11,6 +11,8 @@ const (
 	xattrNameMax = 255
 	xattrSizeMax = 65536
 	xattrListMax = 65536
+
+	xattrCaps = "security.capability"
 )
 
 // checkXattr applies the rules of xattr(7) for a name: who may read or write it, and on what. It is the name's prefix
@@ -37,7 +39,7 @@ func checkXattr(c Caller, d *Dentry, name string, write bool) error {
 		if !write {
 			return nil
 		}
-		if rest == "capability" {
+		if name == xattrCaps {
 			if !c.Cred().Capable(unix.CAP_SETFCAP) {
 				return unix.EPERM
 			}
