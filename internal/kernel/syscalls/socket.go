@@ -45,15 +45,15 @@ func sock(t *task.Task, fd uint64) (socket.Socket, *vfs.File, error) {
 	return s, f, nil
 }
 
-// readSockaddr copies an address in: EINVAL, EFAULT.
+// readSockaddr copies an address in, nil for one without bytes: EINVAL, EFAULT.
 func readSockaddr(t *task.Task, addr uint64, n int32) ([]byte, error) {
 	if n < 0 || n > socket.MaxAddr {
 		return nil, unix.EINVAL
 	}
-	b := make([]byte, n)
 	if n == 0 {
-		return b, nil
+		return nil, nil
 	}
+	b := make([]byte, n)
 	return b, uio.ReadFull(t.Mem(), b, addr)
 }
 

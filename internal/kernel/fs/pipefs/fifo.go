@@ -31,6 +31,7 @@ func (t *fifoTable) get(in vfs.Inode) *Pipe {
 			t.m = map[vfs.Inode]*fifo{}
 		}
 		x = &fifo{p: NewPipe()}
+		x.p.named = true
 		t.m[in] = x
 	}
 	x.opening++
@@ -46,11 +47,8 @@ func (t *fifoTable) put(in vfs.Inode) {
 	}
 }
 
-// drop forgets a FIFO whose last end was released. For pipes without a name it does nothing.
+// drop forgets a FIFO whose last end was released.
 func (t *fifoTable) drop(in vfs.Inode, p *Pipe) {
-	if in == nil {
-		return
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if x := t.m[in]; x != nil && x.p == p {

@@ -55,6 +55,8 @@ var lastID atomic.Uint64
 type Pipe struct {
 	q  wait.Queue
 	id uint64 // for the lock order; immutable
+	// named says that it is the pipe behind a FIFO. Immutable.
+	named bool
 
 	mu sync.Mutex
 	ring
@@ -282,7 +284,9 @@ func (e *end) Release(f *vfs.File) {
 	}
 	p.mu.Unlock()
 	if gone {
-		fifos.drop(f.Inode, p)
+		if p.named {
+			fifos.drop(f.Inode, p)
+		}
 		return
 	}
 	p.q.Notify(wait.Readable | wait.Writable)

@@ -167,7 +167,7 @@ var (
 		unix.SO_BROADCAST: true, unix.SO_KEEPALIVE: true, unix.SO_OOBINLINE: true, unix.SO_NO_CHECK: true,
 		unix.SO_PASSCRED: true, unix.SO_PASSSEC: true, unix.SO_TIMESTAMP: true, unix.SO_TIMESTAMPNS: true,
 		unix.SO_RXQ_OVFL: true, unix.SO_NOFCS: true, unix.SO_LOCK_FILTER: true, unix.SO_SELECT_ERR_QUEUE: true,
-		unix.SO_ZEROCOPY: true, unix.SO_PASSPIDFD: true, unix.SO_TIMESTAMP_NEW: true, unix.SO_TIMESTAMPNS_NEW: true,
+		unix.SO_ZEROCOPY: true, unix.SO_TIMESTAMP_NEW: true, unix.SO_TIMESTAMPNS_NEW: true,
 		unix.SO_WIFI_STATUS: true}
 	intOptions = map[int]bool{unix.SO_PRIORITY: true, unix.SO_MARK: true, unix.SO_BUSY_POLL: true,
 		unix.SO_INCOMING_CPU: true, unix.SO_TIMESTAMPING: true, unix.SO_TIMESTAMPING_NEW: true,

@@ -20,6 +20,8 @@ type packet struct {
 	// from is the name of the sender (datagrams).
 	from []byte
 	cred ucred
+	// stamp is CLOCK_REALTIME of the send in nanoseconds, 0 if the receiver did not ask for it then.
+	stamp int64
 	// files are in flight, sent by user sender; guarded by rightsMu.
 	files  []*vfs.File
 	sender uint32

@@ -1,6 +1,8 @@
 package unixsock
 
 import (
+	"encoding/binary"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/net/socket"
@@ -37,8 +39,28 @@ func (s *Socket) hasInput() bool {
 	return n > 0 || s.shut.Load()&shutRd != 0 || s.HasError()
 }
 
+// stampOptions are the options that ask for the time of a datagram, and what a second has of the control message's unit.
+// The type of the message is the option's number.
+var stampOptions = [...]struct {
+	name int
+	unit int64
+}{
+	{unix.SO_TIMESTAMP, 1e6}, {unix.SO_TIMESTAMPNS, 1e9}, {unix.SO_TIMESTAMP_NEW, 1e6}, {unix.SO_TIMESTAMPNS_NEW, 1e9},
+}
+
 // describe fills in what a receive tells about the packet besides its data.
 func (s *Socket) describe(m *socket.Msg, p *packet) {
+	if p.stamp != 0 && s.stamps.Load() {
+		for _, o := range stampOptions {
+			if !s.Flag(o.name) {
+				continue
+			}
+			b := binary.LittleEndian.AppendUint64(nil, uint64(p.stamp/1e9))
+			b = binary.LittleEndian.AppendUint64(b, uint64(p.stamp%1e9/(1e9/o.unit)))
+			m.Cmsgs = append(m.Cmsgs, socket.Cmsg{Level: unix.SOL_SOCKET, Type: int32(o.name), Data: b})
+			break
+		}
+	}
 	if s.passcred.Load() {
 		m.Cmsgs = append(m.Cmsgs, socket.Cmsg{Level: unix.SOL_SOCKET, Type: unix.SCM_CREDENTIALS, Data: p.cred.encode()})
 	}

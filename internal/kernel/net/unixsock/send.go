@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/user-mode-linux/linux/internal/kernel/ktime"
 	"github.com/user-mode-linux/linux/internal/kernel/net/socket"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
@@ -262,6 +263,9 @@ func (s *Socket) sendPacket(c vfs.Caller, m *socket.Msg, ct *control, src *uio.S
 	p.cred, p.owner, p.charge = ct.cred, s, n+overhead
 	if a := s.addr.Load(); a != nil {
 		p.from = a.encode()
+	}
+	if dest.stamps.Load() {
+		p.stamp = ktime.Realtime()
 	}
 	s.addCharge(p.charge)
 	for {

@@ -44,6 +44,7 @@ type Socket struct {
 	peer     atomic.Pointer[Socket]
 	addr     atomic.Pointer[address]
 	passcred atomic.Bool
+	stamps   atomic.Bool // SO_TIMESTAMP or SO_TIMESTAMPNS
 	// peercred is what SO_PEERCRED says; groups what SO_PEERGROUPS says.
 	peercred atomic.Pointer[peerID]
 
@@ -506,6 +507,12 @@ func (s *Socket) SetOption(c vfs.Caller, level, name int, val []byte) error {
 		s.q.Notify(writable)
 	case unix.SO_PASSCRED:
 		s.passcred.Store(s.Flag(unix.SO_PASSCRED))
+	case unix.SO_TIMESTAMP, unix.SO_TIMESTAMPNS, unix.SO_TIMESTAMP_NEW, unix.SO_TIMESTAMPNS_NEW:
+		on := false
+		for _, o := range stampOptions {
+			on = on || s.Flag(o.name)
+		}
+		s.stamps.Store(on)
 	}
 	return nil
 }

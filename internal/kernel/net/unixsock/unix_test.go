@@ -336,6 +336,21 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
+func TestTimestamp(t *testing.T) {
+	c, a, b := pair(t, unix.SOCK_DGRAM)
+	b.SetOption(c, unix.SOL_SOCKET, unix.SO_TIMESTAMP, socket.PutInt32(1))
+	send(c, a, "x")
+	m := expect(t, c, b, 9, 0, "x", nil)
+	if len(m.Cmsgs) != 1 || m.Cmsgs[0].Type != unix.SCM_TIMESTAMP || binary.LittleEndian.Uint64(m.Cmsgs[0].Data[8:]) >= 1e6 {
+		t.Fatal(m.Cmsgs)
+	}
+	b.SetOption(c, unix.SOL_SOCKET, unix.SO_TIMESTAMP, socket.PutInt32(0))
+	send(c, a, "x")
+	if m := expect(t, c, b, 9, 0, "x", nil); len(m.Cmsgs) != 0 {
+		t.Fatal(m.Cmsgs)
+	}
+}
+
 func TestInterruptedRecv(t *testing.T) {
 	c, _, b := pair(t, unix.SOCK_STREAM)
 	c.Interrupt()
