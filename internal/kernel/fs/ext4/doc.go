@@ -16,7 +16,7 @@
 // The image is not trusted: every number from it is checked where it is used, trees have a bounded depth, directory
 // chains end with their size. What is wrong gives EUCLEAN, a wrong checksum EBADMSG, and a line in the log.
 //
-// Lock order: superBlock.mu (inode table) and inode.mu (memfile) are leaves apart from the bdev.Cache's locks, which come
+// Lock order: inodeTable.mu and inode.mu (Memfile) are leaves apart from the bdev.Cache's locks, which come
 // last. The fields of an inode are immutable, because the file system is read-only.
 //
 // Not here: writing. A mount that asks for it is made read-only and says so.

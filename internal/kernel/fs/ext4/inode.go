@@ -39,31 +39,50 @@ func (sb *superBlock) iget(ino uint32, special bool) (*inode, error) {
 	if ino == 0 || ino > sb.s.InodesCount || ino < sb.s.FirstInode && ino != disk.RootInode && !special {
 		return nil, sb.errorf(errCorrupt, "inode #%d: bad inode number", ino)
 	}
-	sb.mu.Lock()
-	in := sb.inodes[ino].Value()
-	sb.mu.Unlock()
-	if in != nil {
+	if in := sb.inodes.get(ino); in != nil {
 		return in, nil
 	}
 	in, err := sb.load(ino)
 	if err != nil {
 		return nil, err
 	}
-	sb.mu.Lock()
-	defer sb.mu.Unlock()
-	if old := sb.inodes[ino].Value(); old != nil {
-		return old, nil
+	return sb.inodes.add(in), nil
+}
+
+// inodeTable finds the inodes in use by number. It holds them weakly, and refers to nothing else, so that neither an inode
+// nor a file system lives on because of it.
+type inodeTable struct {
+	mu sync.Mutex
+	// +checklocks:mu
+	m map[uint32]weak.Pointer[inode]
+}
+
+func (t *inodeTable) get(ino uint32) *inode {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.m[ino].Value()
+}
+
+// add enters an inode, unless another goroutine was faster: then that one is returned.
+func (t *inodeTable) add(in *inode) *inode {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if old := t.m[in.ino].Value(); old != nil {
+		return old
+	}
+	if t.m == nil {
+		t.m = map[uint32]weak.Pointer[inode]{}
 	}
 	w := weak.Make(in)
-	sb.inodes[ino] = w
+	t.m[in.ino] = w
 	runtime.AddCleanup(in, func(ino uint32) {
-		sb.mu.Lock()
-		if sb.inodes[ino] == w {
-			delete(sb.inodes, ino)
+		t.mu.Lock()
+		if t.m[ino] == w {
+			delete(t.m, ino)
 		}
-		sb.mu.Unlock()
-	}, ino)
-	return in, nil
+		t.mu.Unlock()
+	}, in.ino)
+	return in
 }
 
 // load reads an inode from its table.

@@ -4,7 +4,6 @@ import (
 	"math/bits"
 	"strings"
 	"sync"
-	"weak"
 
 	"golang.org/x/sys/unix"
 
@@ -110,7 +109,7 @@ func (sb *superBlock) mount(dev bdev.Device, flags uint64, data string) error {
 		return err
 	}
 	sb.setDevice(dev)
-	sb.inodes = map[uint32]weak.Pointer[inode]{}
+	sb.inodes = new(inodeTable)
 	if err := sb.opts.parse(name, data); err != nil {
 		return err
 	}
@@ -303,9 +302,7 @@ func (sb *superBlock) recoverJournal() error {
 	}
 	sb.setDevice(&overlay{Device: sb.dev, view: sb.view, mapper: sb.mapper, blockSize: int64(sb.blockSize), blocks: blocks})
 	sb.cache = bdev.NewCache(sb.dev, sb.blockSize, cacheBytes)
-	sb.mu.Lock()
-	clear(sb.inodes)
-	sb.mu.Unlock()
+	sb.inodes = new(inodeTable) // the journal's inode came from the old blocks
 	quiet := func(err error, _ string, _ ...any) error { return err }
 	if err := sb.readSuper(quiet); err != nil {
 		klog.Errf("EXT4-fs (%s): superblock unreadable after recovery", name)

@@ -4,11 +4,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
+	"weak"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/user-mode-linux/linux/internal/kernel/bdev"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
 
@@ -209,4 +212,25 @@ func TestManyEntries(t *testing.T) {
 	if a != b {
 		t.Error("two inodes for one file")
 	}
+}
+
+// TestUnmountedIsCollected holds nothing of a file system and expects the garbage collector to find it.
+func TestUnmountedIsCollected(t *testing.T) {
+	dir := t.TempDir()
+	smallTree(t, dir)
+	raw, err := os.ReadFile(mkImage(t, dir, "4M", "-b", "1024", "-O", "none,filetype,extent"))
+	must(t, err)
+	w := func() weak.Pointer[superBlock] {
+		sb, err := Mount(Ext4, bdev.NewMem("ubda", raw, true), unix.MS_RDONLY, "")
+		must(t, err)
+		walk(t, sb.(*superBlock))
+		return weak.Make(sb.(*superBlock))
+	}()
+	for range 20 {
+		runtime.GC()
+		if w.Value() == nil {
+			return
+		}
+	}
+	t.Error("the file system is still in memory")
 }

@@ -3,8 +3,6 @@ package ext4
 import (
 	"fmt"
 	"strings"
-	"sync"
-	"weak"
 
 	"golang.org/x/sys/unix"
 
@@ -20,7 +18,7 @@ const (
 	errBadCRC  = unix.EBADMSG
 )
 
-// superBlock is a mounted file system. Everything but what mu guards is immutable.
+// superBlock is a mounted file system. Everything is immutable once it is mounted.
 type superBlock struct {
 	fstype *vfs.FilesystemType
 	node   *bdev.Node // nil in tests that mount a bare device
@@ -47,10 +45,7 @@ type superBlock struct {
 	freeBlocks uint64   // sum over the groups: the superblock's own number is only brought up to date by a clean unmount
 	freeInodes uint64
 	root       *inode
-
-	mu sync.Mutex
-	// +checklocks:mu
-	inodes map[uint32]weak.Pointer[inode]
+	inodes     *inodeTable
 }
 
 // errorf logs damage as Linux does and returns err.
