@@ -24,6 +24,7 @@ type Dentry struct {
 	ist   *inodeState // immutable, nil if negative or not counted
 	typ   uint32      // S_IFMT of the inode, immutable
 	magic bool        // inode is a LinkFollower, immutable
+	quick QuickPermer // inode, if it is a directory that is one and no Permissioner; immutable
 
 	refs   atomic.Int64
 	state  atomic.Uint32 // dUnhashed, ...
@@ -92,8 +93,13 @@ func newDentry(sb *super, parent *Dentry, name string, in Inode) *Dentry {
 	if in != nil {
 		a := in.Attr()
 		d.typ = a.Mode & unix.S_IFMT
-		if d.typ == unix.S_IFLNK {
+		switch d.typ {
+		case unix.S_IFLNK:
 			_, d.magic = in.(LinkFollower)
+		case unix.S_IFDIR:
+			if _, ok := in.(Permissioner); !ok {
+				d.quick, _ = in.(QuickPermer)
+			}
 		}
 	}
 	if sb.uncached {

@@ -15,6 +15,24 @@ const (
 	MayRead  = 4
 )
 
+// QuickPermer is an Inode that tells its mode and owner, and whether it has an access ACL, without a lock. It makes path
+// walks faster; Attr stays what counts when access is not plainly allowed.
+type QuickPermer interface {
+	QuickPerm() (mode, uid uint32, acl bool)
+}
+
+// maySearch checks that the walker may search its current directory.
+func (w *walker) maySearch() error {
+	d := w.cur.Dentry
+	if d.quick != nil {
+		mode, uid, acl := d.quick.QuickPerm()
+		if uid == w.cred.FSUID && mode&0o100 != 0 || uid != w.cred.FSUID && !acl && mode&0o011 == 0o011 {
+			return nil
+		}
+	}
+	return permission(w.c, w.cred, d.inode, d.sb, MayExec)
+}
+
 // Permission checks access to an inode as path_resolution(7) says, not regarding mounts.
 func Permission(c Caller, in Inode, mask uint32) error { return permission(c, c.Cred(), in, nil, mask) }
 

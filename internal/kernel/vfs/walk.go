@@ -102,7 +102,7 @@ func (w *walker) walk(path string) error {
 		if w.cur.Dentry.typ != unix.S_IFDIR {
 			return unix.ENOTDIR
 		}
-		if err := permission(w.c, w.cred, w.cur.Dentry.inode, w.cur.Dentry.sb, MayExec); err != nil {
+		if err := w.maySearch(); err != nil {
 			return err
 		}
 		if n > nameMax {

@@ -6,6 +6,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -26,6 +27,8 @@ type inode struct {
 	sb     *superBlock
 	typ    uint32 // S_IFMT; immutable
 	target string // of a symbolic link; immutable
+
+	quick atomic.Uint64 // what QuickPerm says: uid, ACL bit, mode; changed with mu held
 
 	mu     sync.RWMutex
 	attr   vfs.Attr          // guarded by mu, except Ino and Rdev, which are immutable
@@ -58,7 +61,28 @@ func (sb *superBlock) newInode(mode, uid, gid uint32) *inode {
 	in.attr = vfs.Attr{Ino: sb.ino.Add(1), Mode: mode, UID: uid, GID: gid, Blksize: pageSize,
 		Atime: t, Mtime: t, Ctime: t, Btime: t}
 	in.data.seals = unix.F_SEAL_SEAL
+	in.publish()
 	return in
+}
+
+const (
+	quickACL  = 1 << 31
+	aclAccess = "system.posix_acl_access"
+)
+
+// publish tells QuickPerm of a change. The caller holds mu.
+func (in *inode) publish() {
+	q := uint64(in.attr.UID)<<32 | uint64(in.attr.Mode&0xffff)
+	if _, ok := in.xattrs[aclAccess]; ok {
+		q |= quickACL
+	}
+	in.quick.Store(q)
+}
+
+// QuickPerm implements vfs.QuickPermer.
+func (in *inode) QuickPerm() (mode, uid uint32, acl bool) {
+	q := in.quick.Load()
+	return uint32(q & 0xffff), uint32(q >> 32), q&quickACL != 0
 }
 
 // Super is the instance.
@@ -106,6 +130,7 @@ func (in *inode) SetAttr(_ vfs.Caller, sa *vfs.SetAttr) error {
 		a.Mtime = sa.Mtime
 	}
 	a.Ctime = now()
+	in.publish()
 	return nil
 }
 
@@ -404,7 +429,7 @@ func xattrName(name string) bool {
 	case "user", "trusted", "security":
 		return true
 	}
-	return name == "system.posix_acl_access" || name == "system.posix_acl_default"
+	return name == aclAccess || name == "system.posix_acl_default"
 }
 
 // Setxattr sets one.
@@ -435,6 +460,7 @@ func (in *inode) Setxattr(_ vfs.Caller, name string, value []byte, flags int) er
 		in.xattrs = make(map[string][]byte)
 	}
 	in.xattrs[strings.Clone(name)] = append([]byte{}, value...)
+	in.publish()
 	in.attr.Ctime = now()
 	return nil
 }
@@ -457,6 +483,7 @@ func (in *inode) Removexattr(_ vfs.Caller, name string) error {
 		return unix.ENODATA
 	}
 	delete(in.xattrs, name)
+	in.publish()
 	in.attr.Ctime = now()
 	return nil
 }
