@@ -64,6 +64,9 @@ func (null) Write(_ vfs.Caller, _ *vfs.File, src *uio.Src, _ int64) (int, error)
 // zero is /dev/zero.
 type zero struct{ rewound }
 
+// MapsAnonymous: a private mapping of /dev/zero is anonymous memory.
+func (zero) MapsAnonymous() {}
+
 func (zero) Read(_ vfs.Caller, _ *vfs.File, dst *uio.Dst, _ int64) (int, error) {
 	return readZeroes(dst)
 }

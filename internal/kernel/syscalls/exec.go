@@ -55,10 +55,11 @@ func execve(t *task.Task, dir *vfs.File, fd int32, name string, argv, envp uint6
 		p.NoScript, _ = t.Files().Cloexec(fd)
 	}
 	budget := loader.ArgLimit(t.Rlimit(unix.RLIMIT_STACK))
-	if p.Argv, err = mm.CopyInStrings(t.Mem(), argv, &budget); err != nil {
-		return 0, err
+	if p.Argv, err = mm.CopyInStrings(t.Mem(), argv, &budget); err == nil {
+		p.Envv, err = mm.CopyInStrings(t.Mem(), envp, &budget)
 	}
-	if p.Envv, err = mm.CopyInStrings(t.Mem(), envp, &budget); err != nil {
+	if err != nil {
+		vfs.AllowWrite(f) // from here on Exec would do it
 		return 0, err
 	}
 	return 0, t.Exec(p)

@@ -72,7 +72,8 @@ func (t *Task) execBegin(p ExecParams) (platform.Thread, error) {
 	}
 	err = im.Install(th, m, loader.Creds{UID: nc.UID, EUID: nc.EUID, GID: nc.GID, EGID: nc.EGID, Secure: secure})
 	if err == nil {
-		err = th.SetRegs(startRegs(im))
+		r := im.Regs()
+		err = th.SetRegs(&r)
 	}
 	if err != nil {
 		th.Kill()
@@ -221,13 +222,6 @@ func (t *Task) execCred(f *vfs.File) (*cred.Cred, bool) {
 	return n, secure
 }
 
-// startRegs are the registers that a program starts with.
-func startRegs(im *loader.Image) *arch.Regs {
-	r := &arch.Regs{Rip: im.Entry, Rsp: im.SP, Orig_rax: arch.NoSyscall}
-	arch.Sanitize(r)
-	return r
-}
-
 // Start gives a task made by NewInit its program and lets it run.
 func (t *Task) Start(p ExecParams) error {
 	g := t.Group
@@ -243,7 +237,8 @@ func (t *Task) Start(p ExecParams) error {
 	m := mm.New(t.K.MM, th.AddressSpace())
 	err = im.Install(th, m, loader.Creds{})
 	if err == nil {
-		err = th.SetRegs(startRegs(im))
+		r := im.Regs()
+		err = th.SetRegs(&r)
 	}
 	if err != nil {
 		m.Put()
