@@ -21,15 +21,12 @@ func (t *Thread) Clone(spec platform.CloneSpec) (platform.Thread, error) {
 }
 
 func (t *Thread) clone(spec *platform.CloneSpec) (*Thread, error) {
-	const common = unix.CLONE_PTRACE | unix.CLONE_FILES
-	var flags uint64
+	flags := forkFlags
 	switch {
 	case spec.Thread:
-		flags = common | unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_SIGHAND | unix.CLONE_THREAD | unix.CLONE_SYSVSEM
+		flags = threadFlags
 	case spec.VM:
-		flags = common | unix.CLONE_VM | unix.CLONE_PARENT | uint64(unix.SIGCHLD)
-	default:
-		flags = common | unix.CLONE_PARENT | uint64(unix.SIGCHLD)
+		flags |= unix.CLONE_VM
 	}
 	args := platform.Args{flags, t.regs.Rsp}
 	if spec.ClearTID != 0 {

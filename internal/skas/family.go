@@ -20,6 +20,7 @@ import (
 // The zygote was cloned from it, has the filter, and is held at a clone for ever; stubs are its children.
 type family struct {
 	keeper, zygote int
+	bell           int // a thread of the keeper that sleeps
 	listener       int // of the filter, in the kernel process
 	sock           int // to the keeper
 	opsFd          int // memory object of stubOps
@@ -134,6 +135,9 @@ func tryFamily(opsFd int, filter []unix.SockFilter) (fam *family, err error) {
 	if err := fam.fork(in, filter); err != nil {
 		return nil, err
 	}
+	if err := fam.hangBell(in); err != nil {
+		return nil, err
+	}
 	return fam, fam.startKeeper(in)
 }
 
@@ -142,11 +146,12 @@ func (f *family) destroy() {
 	for _, pid := range []int{f.zygote, f.keeper} {
 		if pid > 0 {
 			unix.Kill(pid, unix.SIGKILL)
-			var ws unix.WaitStatus
-			for {
-				if _, err := wait4(pid, &ws, unix.WALL, nil); err != nil && err != unix.EINTR || ws.Exited() || ws.Signaled() {
-					break
-				}
+		}
+	}
+	for _, tid := range []int{f.zygote, f.bell, f.keeper} { // a leader ends after its threads
+		for ws := unix.WaitStatus(0); tid > 0 && !ws.Exited() && !ws.Signaled(); {
+			if _, err := wait4(tid, &ws, unix.WALL, nil); err != nil && err != unix.EINTR {
+				break
 			}
 		}
 	}
@@ -291,7 +296,7 @@ func (f *family) disarm(in *injector) error {
 // seize exchanges PTRACE_TRACEME, which exec needed, for PTRACE_SEIZE.
 func (f *family) seize(in *injector) error {
 	r := in.regs
-	r.Rip, r.Orig_rax = routine(routineSpin), ^uint64(0)
+	r.Rip, r.Orig_rax = routine(routineSpin), noCall
 	if err := ptraceSetRegs(in.pid, &r); err != nil {
 		return err
 	}
@@ -309,7 +314,12 @@ func (f *family) seize(in *injector) error {
 }
 
 // forkFlags make a stub: the kernel process is its parent, and it shares the descriptor table and the tracer.
-const forkFlags = unix.CLONE_PARENT | unix.CLONE_FILES | unix.CLONE_PTRACE | uint64(unix.SIGCHLD)
+// threadFlags make a thread.
+const (
+	forkFlags   = unix.CLONE_PARENT | unix.CLONE_FILES | unix.CLONE_PTRACE | uint64(unix.SIGCHLD)
+	threadFlags = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD |
+		unix.CLONE_SYSVSEM | unix.CLONE_PTRACE
+)
 
 // fork makes the zygote and gets its listener.
 func (f *family) fork(in *injector, filter []unix.SockFilter) error {
@@ -335,7 +345,7 @@ func (f *family) fork(in *injector, filter []unix.SockFilter) error {
 	}
 	// Hold the zygote at its first clone.
 	r := in.regs
-	r.Rip, r.Orig_rax = routine(routineZygote), ^uint64(0)
+	r.Rip, r.Orig_rax = routine(routineZygote), noCall
 	r.Rdi, r.Rsi, r.Rdx, r.R10, r.R8, r.R9 = forkFlags, 0, 0, 0, 0, 0
 	if err := ptraceSetRegs(f.zygote, &r); err != nil {
 		return err
@@ -349,6 +359,24 @@ func (f *family) fork(in *injector, filter []unix.SockFilter) error {
 	}
 	_, err = waitFor(f.zygote)
 	return err
+}
+
+// hangBell makes the thread whose stops wake the tracer. It must not be the keeper, for which the tracer may wait.
+func (f *family) hangBell(in *injector) error {
+	tid, err := in.call(unix.SYS_CLONE, threadFlags, 0, 0, 0, 0)
+	if err != nil {
+		return fmt.Errorf("making a thread: %w", err)
+	}
+	f.bell = int(tid)
+	if _, err := waitFor(f.bell); err != nil {
+		return err
+	}
+	r := in.regs
+	r.Rip, r.Orig_rax = routine(routinePause), noCall
+	if err := ptraceSetRegs(f.bell, &r); err != nil {
+		return err
+	}
+	return ptrace(unix.PTRACE_CONT, f.bell, 0, 0)
 }
 
 // install puts the filter on the zygote and fetches its listener through the common descriptor table: that needs no

@@ -55,8 +55,3 @@ func (t *Thread) describeFault() {
 		}
 	}
 }
-
-// watchStop is a stop at the entry or exit of a call of a watched thread.
-func (s *shard) watchStop(t *Thread) {
-	_ = ptrace(t.contRequest(), t.tid, 0, 0)
-}

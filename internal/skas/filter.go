@@ -164,14 +164,17 @@ var forced = map[int32]bool{
 	unix.SYS_CLONE: true, unix.SYS_CLONE3: true, unix.SYS_FORK: true, unix.SYS_VFORK: true, unix.SYS_RT_SIGRETURN: true,
 }
 
-// buildFilter makes the filter program of a shard from the lane table. byDefault is where a call goes that the table
-// does not name, and where the notify lane leads: retNotify, or retTrace for the backend without notifications.
-func buildFilter(lanes *[512]platform.Lane, byDefault uint32) []unix.SockFilter {
+// buildFilter makes the filter program of a platform from the lane table. A call that the table does not name goes to
+// the notify lane.
+func buildFilter(lanes *[512]platform.Lane) []unix.SockFilter {
 	b := new(bpf)
 	b.load(dataArch)
 	b.prog = append(b.prog, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: auditArchX86_64, Jt: 1})
 	b.ret(unix.SECCOMP_RET_TRAP)
 	b.load(dataNr)
+	// -1 is no call: the host answers ENOSYS, or what was put into rax when a watcher refused the call.
+	b.prog = append(b.prog, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 0xffffffff, Jf: 1})
+	b.ret(retAllow)
 	b.prog = append(b.prog, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: x32Bit, Jf: 1})
 	b.ret(retENOSYS)
 	for nr := range int32(len(lanes)) {
@@ -180,12 +183,12 @@ func buildFilter(lanes *[512]platform.Lane, byDefault uint32) []unix.SockFilter 
 			lane = platform.Trace
 		}
 		rule := rules[nr]
-		other := byDefault
+		other := uint32(retNotify)
 		if lane == platform.Native || lane == platform.Trace {
 			other = retTrace
 		}
 		native := (lane == platform.Native || lane == platform.NativeNotify) && rule != nil
-		if !native && other == byDefault && nr != unix.SYS_MMAP {
+		if !native && other == retNotify && nr != unix.SYS_MMAP {
 			continue
 		}
 		b.unless(unix.BPF_JEQ, uint32(nr), next)
@@ -204,10 +207,10 @@ func buildFilter(lanes *[512]platform.Lane, byDefault uint32) []unix.SockFilter 
 		}
 		if len(b.open[notify]) > 0 {
 			b.label(notify)
-			b.ret(byDefault)
+			b.ret(retNotify)
 		}
 		b.label(next)
 	}
-	b.ret(byDefault)
+	b.ret(retNotify)
 	return b.prog
 }

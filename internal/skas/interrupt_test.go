@@ -25,39 +25,41 @@ func eventually(t *testing.T, what string, cond func() bool) {
 
 // A storm of kicks on a process that reads byte after byte: no call may be lost or made twice.
 func TestKickStorm(t *testing.T) {
-	k := newKernel(t, Config{})
-	tk := k.load(progSum)
-	tk.th.Resume()
-	const n = 3000
-	var stop atomic.Bool
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for !stop.Load() {
-			tk.th.Kick()
-			time.Sleep(50 * time.Microsecond)
+	forBackends(t, func(t *testing.T, cfg Config) {
+		k := newKernel(t, cfg)
+		tk := k.load(progSum)
+		tk.th.Resume()
+		const n = 3000
+		var stop atomic.Bool
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for !stop.Load() {
+				tk.th.Kick()
+				time.Sleep(50 * time.Microsecond)
+			}
+		}()
+		c := byte(1)
+		for i := range n {
+			k.in <- c
+			if c++; c == 0 {
+				c = 1
+			}
+			if i%64 == 0 {
+				time.Sleep(100 * time.Microsecond)
+			}
 		}
-	}()
-	c := byte(1)
-	for i := range n {
-		k.in <- c
-		if c++; c == 0 {
-			c = 1
+		k.in <- 0
+		got := tk.finish()
+		stop.Store(true)
+		<-done
+		if !slices.Equal(got, []int64{n, 0}) {
+			t.Fatal(got)
 		}
-		if i%64 == 0 {
-			time.Sleep(100 * time.Microsecond)
+		if tk.kicks == 0 {
+			t.Error("no kick arrived")
 		}
-	}
-	k.in <- 0
-	got := tk.finish()
-	stop.Store(true)
-	<-done
-	if !slices.Equal(got, []int64{n, 0}) {
-		t.Fatal(got)
-	}
-	if tk.kicks == 0 {
-		t.Error("no kick arrived")
-	}
+	})
 }
 
 // A blocked call moves into a ptrace stop and still returns its value.
@@ -97,145 +99,151 @@ func TestParkTransfer(t *testing.T) {
 
 // What a handler finds when it kicks a thread out of user code, a futex and a spin of native calls.
 func TestKickedWhere(t *testing.T) {
-	k := newKernel(t, Config{})
-	type seen struct {
-		rax, orig int64
-	}
-	got := make(chan seen, 8)
-	k.onStop = func(th platform.Thread, ev *platform.Event) platform.Action {
-		r, err := th.Regs()
-		if err != nil || ev.Kind != platform.Kicked {
-			t.Error(err, ev)
-			return platform.Dead
+	forBackends(t, func(t *testing.T, cfg Config) {
+		k := newKernel(t, cfg)
+		type seen struct {
+			rax, orig int64
 		}
-		got <- seen{int64(r.Rax), int64(r.Orig_rax)}
-		return platform.Hold
-	}
-	kick := func(prog int) (*task, seen) {
-		tk := k.load(prog)
+		got := make(chan seen, 8)
+		k.onStop = func(th platform.Thread, ev *platform.Event) platform.Action {
+			r, err := th.Regs()
+			if err != nil || ev.Kind != platform.Kicked {
+				t.Error(err, ev)
+				return platform.Dead
+			}
+			got <- seen{int64(r.Rax), int64(r.Orig_rax)}
+			return platform.Hold
+		}
+		kick := func(prog int) (*task, seen) {
+			tk := k.load(prog)
+			tk.th.Resume()
+			time.Sleep(20 * time.Millisecond)
+			tk.th.Kick()
+			select {
+			case s := <-got:
+				return tk, s
+			case <-time.After(10 * time.Second):
+				t.Fatal("no stop")
+				return nil, seen{}
+			}
+		}
+		tk, s := kick(progFutex)
+		if s.orig != unix.SYS_FUTEX || s.rax != -512 {
+			t.Errorf("in a futex: %+v", s)
+		}
+		// Resumed as it is, the host restarts the call; a kick shows it there again.
 		tk.th.Resume()
 		time.Sleep(20 * time.Millisecond)
 		tk.th.Kick()
-		select {
-		case s := <-got:
-			return tk, s
-		case <-time.After(10 * time.Second):
-			t.Fatal("no stop")
-			return nil, seen{}
+		if s := <-got; s.orig != unix.SYS_FUTEX || s.rax != -512 {
+			t.Errorf("in a futex again: %+v", s)
 		}
-	}
-	tk, s := kick(progFutex)
-	if s.orig != unix.SYS_FUTEX || s.rax != -512 {
-		t.Errorf("in a futex: %+v", s)
-	}
-	// Resumed as it is, the host restarts the call; a kick shows it there again.
-	tk.th.Resume()
-	time.Sleep(20 * time.Millisecond)
-	tk.th.Kick()
-	if s := <-got; s.orig != unix.SYS_FUTEX || s.rax != -512 {
-		t.Errorf("in a futex again: %+v", s)
-	}
-	r, _ := tk.th.Regs()
-	regs := *r
-	regs.Rax = ^uint64(unix.EINTR) + 1
-	if err := tk.th.SetRegs(&regs); err != nil {
-		t.Fatal(err)
-	}
-	tk.th.Resume()
-	if v := tk.finish(); !slices.Equal(v, []int64{-int64(unix.EINTR)}) {
-		t.Errorf("futex returned %v", v)
-	}
-	tk, s = kick(progSpin)
-	if s.orig != -1 {
-		t.Errorf("in user code: %+v", s)
-	}
-	// Held, the thread's memory and registers can be used; Syscall and CompareAndSwap32 work.
-	if v, err := tk.th.Syscall(unix.SYS_GETPID, platform.Args{}); err != nil || int(v) != tk.th.HostTID() {
-		t.Errorf("Syscall: %d %v", v, err)
-	}
-	if _, err := tk.th.AddressSpace().WriteAt([]byte{7, 0, 0, 0}, imageBase+imageSize-8); err != nil {
-		t.Error(err)
-	}
-	if v, err := tk.th.CompareAndSwap32(imageBase+imageSize-8, 7, 9); err != nil || v != 7 {
-		t.Errorf("cmpxchg: %d %v", v, err)
-	}
-	if v, err := tk.th.CompareAndSwap32(imageBase+imageSize-8, 7, 9); err != nil || v != 9 {
-		t.Errorf("cmpxchg: %d %v", v, err)
-	}
-	if _, err := tk.th.CompareAndSwap32(0x1000, 7, 9); err != unix.EFAULT {
-		t.Errorf("cmpxchg of nothing: %v", err)
-	}
-	fp, err := tk.th.FPState()
-	if err != nil || len(fp) < 512 {
-		t.Errorf("FPState: %d %v", len(fp), err)
-	}
-	if err := tk.th.SetFPState(fp); err != nil {
-		t.Error(err)
-	}
-	tk.th.Kill()
-	<-tk.proc.done
+		r, _ := tk.th.Regs()
+		regs := *r
+		regs.Rax = ^uint64(unix.EINTR) + 1
+		if err := tk.th.SetRegs(&regs); err != nil {
+			t.Fatal(err)
+		}
+		tk.th.Resume()
+		if v := tk.finish(); !slices.Equal(v, []int64{-int64(unix.EINTR)}) {
+			t.Errorf("futex returned %v", v)
+		}
+		tk, s = kick(progSpin)
+		if s.orig != -1 {
+			t.Errorf("in user code: %+v", s)
+		}
+		// Held, the thread's memory and registers can be used; Syscall and CompareAndSwap32 work.
+		if v, err := tk.th.Syscall(unix.SYS_GETPID, platform.Args{}); err != nil || int(v) != tk.th.HostTID() {
+			t.Errorf("Syscall: %d %v", v, err)
+		}
+		if _, err := tk.th.AddressSpace().WriteAt([]byte{7, 0, 0, 0}, imageBase+imageSize-8); err != nil {
+			t.Error(err)
+		}
+		if v, err := tk.th.CompareAndSwap32(imageBase+imageSize-8, 7, 9); err != nil || v != 7 {
+			t.Errorf("cmpxchg: %d %v", v, err)
+		}
+		if v, err := tk.th.CompareAndSwap32(imageBase+imageSize-8, 7, 9); err != nil || v != 9 {
+			t.Errorf("cmpxchg: %d %v", v, err)
+		}
+		if _, err := tk.th.CompareAndSwap32(0x1000, 7, 9); err != unix.EFAULT {
+			t.Errorf("cmpxchg of nothing: %v", err)
+		}
+		fp, err := tk.th.FPState()
+		if err != nil || len(fp) < 512 {
+			t.Errorf("FPState: %d %v", len(fp), err)
+		}
+		if err := tk.th.SetFPState(fp); err != nil {
+			t.Error(err)
+		}
+		tk.th.Kill()
+		<-tk.proc.done
+	})
 }
 
 // Actions of a notify-lane handler: Stop shows the value at a Kicked stop, Hold keeps the thread until Resume.
 func TestStopAndHoldActions(t *testing.T) {
-	k := newKernel(t, Config{})
-	for _, act := range []platform.Action{platform.Stop, platform.Hold} {
-		values := make(chan uint64, 1)
-		var called atomic.Bool
-		k.onCall = func(th platform.Thread, nr int32, a *platform.Args) (platform.Return, bool) {
-			if nr != unix.SYS_GETPPID {
-				return platform.Return{}, false
+	forBackends(t, func(t *testing.T, cfg Config) {
+		k := newKernel(t, cfg)
+		for _, act := range []platform.Action{platform.Stop, platform.Hold} {
+			values := make(chan uint64, 1)
+			var called atomic.Bool
+			k.onCall = func(th platform.Thread, nr int32, a *platform.Args) (platform.Return, bool) {
+				if nr != unix.SYS_GETPPID {
+					return platform.Return{}, false
+				}
+				called.Store(true)
+				return platform.Return{Value: 5, Action: act}, true
 			}
-			called.Store(true)
-			return platform.Return{Value: 5, Action: act}, true
-		}
-		k.onStop = func(th platform.Thread, ev *platform.Event) platform.Action {
-			r, _ := th.Regs()
-			values <- r.Rax
-			r.Rax = 6
-			_ = th.SetRegs(r)
-			return platform.Resume
-		}
-		tk := k.load(progCount, 1)
-		tk.th.Resume()
-		want := int64(6)
-		if act == platform.Hold {
-			eventually(t, "held", func() bool { return called.Load() && tk.th.Held() })
+			k.onStop = func(th platform.Thread, ev *platform.Event) platform.Action {
+				r, _ := th.Regs()
+				values <- r.Rax
+				r.Rax = 6
+				_ = th.SetRegs(r)
+				return platform.Resume
+			}
+			tk := k.load(progCount, 1)
 			tk.th.Resume()
-			want = 5
-		} else if v := <-values; v != 5 {
-			t.Errorf("stopped with %d", v)
+			want := int64(6)
+			if act == platform.Hold {
+				eventually(t, "held", func() bool { return called.Load() && tk.th.Held() })
+				tk.th.Resume()
+				want = 5
+			} else if v := <-values; v != 5 {
+				t.Errorf("stopped with %d", v)
+			}
+			if got := tk.finish(); !slices.Equal(got, []int64{want}) {
+				t.Errorf("action %d: %v", act, got)
+			}
 		}
-		if got := tk.finish(); !slices.Equal(got, []int64{want}) {
-			t.Errorf("action %d: %v", act, got)
-		}
-	}
+	})
 }
 
 // Single steps.
 func TestResumeStep(t *testing.T) {
-	k := newKernel(t, Config{})
-	steps := make(chan uint64, 8)
-	k.onStop = func(th platform.Thread, ev *platform.Event) platform.Action {
-		if ev.Kind != platform.Step {
-			t.Errorf("%+v", ev)
+	forBackends(t, func(t *testing.T, cfg Config) {
+		k := newKernel(t, cfg)
+		steps := make(chan uint64, 8)
+		k.onStop = func(th platform.Thread, ev *platform.Event) platform.Action {
+			if ev.Kind != platform.Step {
+				t.Errorf("%+v", ev)
+			}
+			r, _ := th.Regs()
+			steps <- r.Rip
+			return platform.Hold
 		}
-		r, _ := th.Regs()
-		steps <- r.Rip
-		return platform.Hold
-	}
-	tk := k.load(progCount, 10)
-	last := uint64(0)
-	for range 5 {
-		tk.th.ResumeStep()
-		rip := <-steps
-		if rip == last {
-			t.Error("did not move")
+		tk := k.load(progCount, 10)
+		last := uint64(0)
+		for range 5 {
+			tk.th.ResumeStep()
+			rip := <-steps
+			if rip == last {
+				t.Error("did not move")
+			}
+			last = rip
 		}
-		last = rip
-	}
-	tk.th.Resume()
-	if got := tk.finish(); !slices.Equal(got, []int64{10}) {
-		t.Error(got)
-	}
+		tk.th.Resume()
+		if got := tk.finish(); !slices.Equal(got, []int64{10}) {
+			t.Error(got)
+		}
+	})
 }

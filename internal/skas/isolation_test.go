@@ -36,101 +36,112 @@ func (k *miniKernel) addFile(fd int, content string) platform.Memfile {
 
 // A mapping through a read-only descriptor can be made writable neither by mprotect nor by MADV_REMOVE.
 func TestFileMappings(t *testing.T) {
-	k := newKernel(t, Config{})
-	m := k.addFile(100, "x")
-	got := k.run(progFiles, 100)
-	want := []int64{1, 'x', -int64(unix.EACCES), -int64(unix.ENOSYS), 'y', 0}
-	if !slices.Equal(got, want) {
-		t.Fatalf("got %v, want %v", got, want)
-	}
-	var b [2]byte
-	if _, err := m.ReadAt(b[:], 0); err != nil || string(b[:]) != "xy" {
-		t.Fatalf("%q %v", b, err)
-	}
+	forBackends(t, func(t *testing.T, cfg Config) {
+		k := newKernel(t, cfg)
+		m := k.addFile(100, "x")
+		got := k.run(progFiles, 100)
+		want := []int64{1, 'x', -int64(unix.EACCES), -int64(unix.ENOSYS), 'y', 0}
+		if !slices.Equal(got, want) {
+			t.Fatalf("got %v, want %v", got, want)
+		}
+		var b [2]byte
+		if _, err := m.ReadAt(b[:], 0); err != nil || string(b[:]) != "xy" {
+			t.Fatalf("%q %v", b, err)
+		}
+	})
 }
 
 func TestHostileCalls(t *testing.T) {
-	k := newKernel(t, Config{})
-	got := k.run(progHostile, stubBase)
-	if len(got) < 10 {
-		t.Fatal(got)
-	}
-	for i, v := range got[:9] {
-		if v >= 0 {
-			t.Errorf("attempt %d succeeded: %d", i, v)
+	forBackends(t, func(t *testing.T, cfg Config) {
+		k := newKernel(t, cfg)
+		got := k.run(progHostile, stubBase)
+		if len(got) < 10 {
+			t.Fatal(got)
 		}
-	}
-	// The last one is a plain fork, and the child reports too (to its own list).
-	if got[9] < 100 {
-		t.Errorf("clone with high bits: %d", got[9])
-	}
+		for i, v := range got[:9] {
+			if v >= 0 {
+				t.Errorf("attempt %d succeeded: %d", i, v)
+			}
+		}
+		// The last one is a plain fork, and the child reports too (to its own list).
+		if got[9] < 100 {
+			t.Errorf("clone with high bits: %d", got[9])
+		}
+	})
 }
 
 // Every number with garbage in the high half of rax must be judged by its low half.
 func TestHostFdsAreOutOfReach(t *testing.T) {
-	k := newKernel(t, Config{})
-	k.addFile(100, "secret")
-	k.run(progFiles, 100) // the object is in the stubs' table now, under a small number
-	for fd := range uint64(8) {
-		got := k.run(progFiles, fd)
-		if len(got) > 0 && got[0] == 1 {
-			t.Fatalf("host descriptor %d could be mapped", fd)
+	forBackends(t, func(t *testing.T, cfg Config) {
+		k := newKernel(t, cfg)
+		k.addFile(100, "secret")
+		k.run(progFiles, 100) // the object is in the stubs' table now, under a small number
+		for fd := range uint64(8) {
+			got := k.run(progFiles, fd)
+			if len(got) > 0 && got[0] == 1 {
+				t.Fatalf("host descriptor %d could be mapped", fd)
+			}
 		}
-	}
+	})
 }
 
 // A fresh stub and its fork have no memory but the stub area.
 func TestFreshStubMaps(t *testing.T) {
-	k := newKernel(t, Config{})
-	th, err := k.p.NewProcess(&task{proc: &proc{tasks: 1, done: make(chan struct{})}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	areas, err := readMaps(th.HostTID())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, a := range areas {
-		inside := a.start >= stubBase && a.end <= stubEnd
-		if !inside && a.name != "[vsyscall]" {
-			t.Errorf("%x-%x %s %s", a.start, a.end, a.perms, a.name)
+	forBackends(t, func(t *testing.T, cfg Config) {
+		k := newKernel(t, cfg)
+		th, err := k.p.NewProcess(&task{proc: &proc{tasks: 1, done: make(chan struct{})}})
+		if err != nil {
+			t.Fatal(err)
 		}
-		if inside && strings.Contains(a.perms, "w") {
-			t.Errorf("writable stub area: %x-%x %s", a.start, a.end, a.perms)
+		areas, err := readMaps(th.HostTID())
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	maps, err := th.AddressSpace().Mappings()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range maps {
-		if !m.VDSO && !m.VVAR {
-			t.Errorf("visible mapping %x-%x", m.Start, m.End)
+		for _, a := range areas {
+			inside := a.start >= stubBase && a.end <= stubEnd
+			if !inside && a.name != "[vsyscall]" {
+				t.Errorf("%x-%x %s %s", a.start, a.end, a.perms, a.name)
+			}
+			if inside && strings.Contains(a.perms, "w") {
+				t.Errorf("writable stub area: %x-%x %s", a.start, a.end, a.perms)
+			}
 		}
-	}
-	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", th.HostTID()))
-	for _, want := range []string{"NoNewPrivs:\t1", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "Seccomp:\t2",
-		"SigBlk:\t0000000000000000"} {
-		if want == "CapBnd:\t0000000000000000" && os.Getuid() != 0 {
-			continue // only who has CAP_SETPCAP can drop the bounding set; with no_new_privs it is moot
+		maps, err := th.AddressSpace().Mappings()
+		if err != nil {
+			t.Fatal(err)
 		}
-		if !strings.Contains(string(status), want) {
-			t.Errorf("no %q in\n%s", want, status)
+		for _, m := range maps {
+			if !m.VDSO && !m.VVAR {
+				t.Errorf("visible mapping %x-%x", m.Start, m.End)
+			}
 		}
-	}
-	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", th.HostTID()))
-	if err == nil && len(fds) != 1 {
-		t.Errorf("descriptors: %v", fds)
-	}
-	if sid, err := unix.Getsid(th.HostTID()); err != nil || sid == os.Getpid() {
-		t.Errorf("session %d %v", sid, err)
-	}
-	th.Kill()
-	select {
-	case <-th.Data().(*task).proc.done:
-	case <-time.After(10 * time.Second):
-		t.Fatal("no Exited")
-	}
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", th.HostTID()))
+		for _, want := range []string{"NoNewPrivs:\t1", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "Seccomp:\t2",
+			"SigBlk:\t0000000000000000"} {
+			if strings.HasPrefix(want, "Seccomp") && cfg.Seccomp == Off {
+				continue
+			}
+			if want == "CapBnd:\t0000000000000000" && os.Getuid() != 0 {
+				continue // only who has CAP_SETPCAP can drop the bounding set; with no_new_privs it is moot
+			}
+			if !strings.Contains(string(status), want) {
+				t.Errorf("no %q in\n%s", want, status)
+			}
+		}
+		fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", th.HostTID()))
+		if err == nil && len(fds) != 1 {
+			t.Errorf("descriptors: %v", fds)
+		}
+		if sid, err := unix.Getsid(th.HostTID()); err != nil || sid == os.Getpid() {
+			t.Errorf("session %d %v", sid, err)
+		}
+		th.Kill()
+		select {
+		case <-th.Data().(*task).proc.done:
+		case <-time.After(10 * time.Second):
+			t.Fatal("no Exited")
+		}
+	})
 }
 
 // The stubs end with the kernel, whatever ends it.

@@ -35,6 +35,7 @@ const (
 	progFSBase
 	progPeek
 	progYield
+	progBrkForever
 )
 
 const (
@@ -295,5 +296,19 @@ func (k *miniKernel) Exited(th platform.Thread, ws unix.WaitStatus, ru *unix.Rus
 	tk.proc.mu.Unlock()
 	if last {
 		close(tk.proc.done)
+	}
+}
+
+// forBackends runs a test with seccomp, with SYSEMU and with plain ptrace.
+func forBackends(t *testing.T, f func(t *testing.T, cfg Config)) {
+	for _, b := range []struct {
+		name string
+		cfg  Config
+	}{
+		{"seccomp", Config{Seccomp: On}},
+		{"sysemu", Config{Seccomp: Off}},
+		{"ptrace", Config{Seccomp: Off, NoSysemu: true}},
+	} {
+		t.Run(b.name, func(t *testing.T) { f(t, b.cfg) })
 	}
 }

@@ -134,13 +134,10 @@ func (w *worker) serve() {
 		return
 	}
 	t.mu.Lock()
-	if t.injecting {
-		if n.nr == t.injectNr {
-			t.injecting = t.state != running // an exit that was made anew is no injected call
-			w.send(n.id, 0, unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE)
-			t.mu.Unlock()
-			return
-		}
+	if t.injecting && n.nr == t.injectNr || t.exiting && isExit(n.nr) {
+		w.send(n.id, 0, unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE)
+		t.mu.Unlock()
+		return
 	}
 	if n.nr == unix.SYS_MMAP && n.args[4]>>32 == mapCookie {
 		// A guest that uses our mark: it is not a valid descriptor.
@@ -189,7 +186,7 @@ func (w *worker) finish(t *Thread, ret platform.Return) {
 		return
 	}
 	t.state = running
-	if ret.Action == platform.HostExit {
+	if ret.Action == platform.HostExit && isExit(t.nr) {
 		w.send(t.notifyID, 0, unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE)
 		return
 	}

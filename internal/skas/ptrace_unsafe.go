@@ -98,3 +98,21 @@ func setNoCldStop() {
 	sa.flags |= 1 // SA_NOCLDSTOP
 	syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), uintptr(unsafe.Pointer(&sa)), 0, size, 0, 0)
 }
+
+// syscallInfo is struct ptrace_syscall_info, without the union's longest member's end.
+type syscallInfo struct {
+	op   uint8
+	_    [3]uint8
+	arch uint32
+	ip   uint64
+	sp   uint64
+	nr   uint64 // entry and seccomp; the result at an exit
+	args [6]uint64
+	_    uint64
+}
+
+const _ = uint(88-unsafe.Sizeof(syscallInfo{})) + uint(unsafe.Sizeof(syscallInfo{})-88)
+
+func ptraceGetSyscallInfo(tid int, info *syscallInfo) error {
+	return ptrace(unix.PTRACE_GET_SYSCALL_INFO, tid, unsafe.Sizeof(*info), uintptr(unsafe.Pointer(info)))
+}

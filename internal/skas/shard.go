@@ -116,7 +116,7 @@ func (s *shard) wait(options int) bool {
 		case s.fam.zygote:
 			s.zygoteReady = true
 			return true
-		case s.fam.keeper: // somebody rang
+		case s.fam.bell, s.fam.keeper:
 			_ = ptrace(unix.PTRACE_CONT, tid, 0, 0)
 			return true
 		}
@@ -160,9 +160,9 @@ func (s *shard) post(f func()) bool {
 	return true
 }
 
-// ring makes the tracer's wait4 return: a signal to the keeper, which the tracer traces too, stops it. A signal cannot
-// get lost between the tracer's look at the queue and its wait, as an interrupted wait4 of its own could.
-func (s *shard) ring() { tgkill(s.fam.keeper, s.fam.keeper, kickSignal) }
+// ring makes the tracer's wait4 return: a signal to the bell, which the tracer traces too, stops it. A signal cannot get
+// lost between the tracer's look at the queue and its wait, as an interrupted wait4 of its own could.
+func (s *shard) ring() { tgkill(s.fam.keeper, s.fam.bell, kickSignal) }
 
 func (s *shard) queued() bool {
 	s.queue.Lock()

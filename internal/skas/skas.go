@@ -49,7 +49,8 @@ type Platform struct {
 	threads threadTable
 	monitor monitor
 	closing atomic.Bool
-	backend string
+	caps    *Capabilities
+	filter  []unix.SockFilter
 
 	ops     []byte // the stubs' stubOps, here writable
 	opsFree chan int
@@ -75,7 +76,8 @@ func New(cfg Config, h platform.Handler) (*Platform, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.backend = caps.backend()
+	p.caps = caps
+	p.filter = buildFilter(&cfg.Lanes)
 	// Every shard may have a thread in wait4 and one in NOTIF_RECV.
 	if n := 2*cfg.Shards + 2; runtime.GOMAXPROCS(0) < n {
 		runtime.GOMAXPROCS(n)
@@ -99,9 +101,9 @@ func New(cfg Config, h platform.Handler) (*Platform, error) {
 		p.opsFree <- i
 	}
 	p.monitor.init(p)
-	var filter []unix.SockFilter
+	var filter []unix.SockFilter // what the stubs get
 	if caps.seccomp {
-		filter = buildFilter(&cfg.Lanes, retNotify)
+		filter = p.filter
 	}
 	for i := range cfg.Shards {
 		s, err := startShard(p, i, ro, filter)
@@ -142,7 +144,7 @@ func (p *Platform) VDSO() uint64 { return p.vdso }
 
 // Describe implements platform.Platform.
 func (p *Platform) Describe() string {
-	return fmt.Sprintf("skas: %s, %d shard(s), %d CPU(s)", p.backend, len(p.shards), p.cfg.NCPU)
+	return fmt.Sprintf("skas: %s, %d shard(s), %d CPU(s)", p.caps.backend(), len(p.shards), p.cfg.NCPU)
 }
 
 // NewProcess implements platform.Platform.

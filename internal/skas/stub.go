@@ -8,6 +8,7 @@ const (
 	routineBatch
 	routineCAS
 	routineKeeper
+	routinePause
 	numRoutines
 
 	routineSize = 256

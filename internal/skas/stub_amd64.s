@@ -13,6 +13,13 @@ TEXT ·stubSyscall(SB), NOSPLIT|NOFRAME, $0
 TEXT ·stubSpin(SB), NOSPLIT|NOFRAME, $0
 	BYTE $0xEB; BYTE $0xFE // jmp .
 
+// stubPause sleeps for ever.
+TEXT ·stubPause(SB), NOSPLIT|NOFRAME, $0
+sleep:
+	MOVL $34, AX // pause
+	SYSCALL
+	JMP sleep
+
 // stubZygote forks for ever: the tracer holds it at each clone. The arguments of clone stay in their registers.
 TEXT ·stubZygote(SB), NOSPLIT|NOFRAME, $0
 again:
@@ -88,4 +95,5 @@ DATA ·stubRoutines+16(SB)/8, $·stubZygote(SB)
 DATA ·stubRoutines+24(SB)/8, $·stubBatch(SB)
 DATA ·stubRoutines+32(SB)/8, $·stubCAS(SB)
 DATA ·stubRoutines+40(SB)/8, $·stubKeeper(SB)
-GLOBL ·stubRoutines(SB), RODATA|NOPTR, $48
+DATA ·stubRoutines+48(SB)/8, $·stubPause(SB)
+GLOBL ·stubRoutines(SB), RODATA|NOPTR, $56

@@ -27,10 +27,11 @@ const (
 type stopKind uint8
 
 const (
-	stopOther stopKind = iota
-	stopCall           // before a call that has not been executed: seccomp stop, or entry stop of the ptrace backend
-	stopExit           // after a call
-	stopFresh          // never ran
+	stopOther   stopKind = iota
+	stopCall             // before a call that has not been executed: seccomp stop, or entry stop of the ptrace backend
+	stopExit             // after a call
+	stopFresh            // never ran
+	stopWatched          // entry or exit of a native call of a watched thread
 )
 
 // after is what to do at the next kick stop.
@@ -78,6 +79,7 @@ type Thread struct {
 	// Injection: the tracer runs calls in this thread, which may raise notifications.
 	injecting bool
 	injectNr  int32
+	exiting   bool // an exit call that a handler has allowed is made once more
 
 	worker *worker // whose stack the notify handler runs on
 
@@ -90,7 +92,11 @@ type Thread struct {
 	onTracer bool
 	step     bool
 	letRun   bool // the pending call is to be executed by the host (HostExit)
-	ev       platform.Event
+	// Of the tracer: the thread was resumed with SYSEMU; its next system call stop is the exit of a call that the host runs.
+	// redo: it was sent back to its syscall instruction. trapFlag: TF is set for a single step.
+	emulating, exitDue, redo, trapFlag bool
+
+	ev platform.Event
 
 	watched atomic.Bool
 	blocked blockedLink

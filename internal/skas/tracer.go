@@ -34,7 +34,7 @@ func (s *shard) handle(e *event) {
 	case ev != 0:
 		s.kickStop(t)
 	case sig == sigtrapSyscall:
-		s.watchStop(t)
+		s.syscallStop(t)
 	case sig == kickSignal:
 		s.kickStop(t)
 	case sig == unix.SIGSEGV || sig == unix.SIGBUS || sig == unix.SIGFPE || sig == unix.SIGILL || sig == unix.SIGTRAP ||
@@ -42,7 +42,7 @@ func (s *shard) handle(e *event) {
 		s.faultStop(t, sig)
 	default:
 		// Somebody on the host sends signals to stubs: that is not for guests to see.
-		_ = ptrace(t.contRequest(), t.tid, 0, 0)
+		t.goOn()
 	}
 }
 
@@ -78,16 +78,25 @@ func (s *shard) bury(t *Thread) {
 	s.threads.Add(-1)
 }
 
-// stopped takes possession of a thread that has just stopped and reads its registers.
+// takeStopped takes possession of a thread that has just stopped and reads its registers. It fails if the thread has been
+// killed meanwhile; then its end will follow.
 func (t *Thread) takeStopped(kind stopKind) bool {
 	t.stop, t.dirty = kind, false
-	return ptraceGetRegs(t.tid, &t.regs) == nil
+	if ptraceGetRegs(t.tid, &t.regs) != nil {
+		return false
+	}
+	if t.trapFlag {
+		t.trapFlag = false
+		t.regs.Eflags &^= eflagsTrap
+		t.dirty = true
+	}
+	return true
 }
 
 // callStop is a system call in the trace lane.
 func (s *shard) callStop(t *Thread) {
 	if !t.takeStopped(stopCall) {
-		return // killed meanwhile: its exit follows
+		return
 	}
 	t.mu.Lock()
 	t.state, t.handling, t.resumeWanted = stopped, true, false
@@ -120,7 +129,7 @@ func (s *shard) finishCall(t *Thread, ret platform.Return) {
 	case platform.Dead, platform.Offload:
 		return
 	case platform.HostExit:
-		t.letRun = t.stop == stopCall
+		t.letRun = isExit(t.nr)
 	case platform.Keep:
 	default:
 		t.regs.Rax, t.regs.Orig_rax = ret.Value, noCall
@@ -215,12 +224,11 @@ func (s *shard) finishParked(t *Thread) {
 	case platform.Dead:
 		return
 	case platform.HostExit:
-		// The call is not pending any more: make it anew. It is answered without asking the kernel.
+		// The call is not pending any more: it is made once more, and answered without asking the kernel.
 		t.mu.Lock()
-		t.injecting, t.injectNr = true, t.nr
+		t.exiting = true
 		t.mu.Unlock()
-		t.regs.Rip -= syscallInsnBytes
-		t.regs.Rax, t.regs.Orig_rax = uint64(t.nr), noCall
+		t.letRun = isExit(t.nr)
 		s.resume(t)
 	case platform.Stop:
 		s.settle(t, afterKick)
@@ -238,7 +246,7 @@ func (s *shard) faultStop(t *Thread, sig unix.Signal) {
 		return
 	}
 	if si.code <= 0 { // SI_USER, SI_TKILL and the like: not a fault
-		_ = ptrace(t.contRequest(), t.tid, 0, 0)
+		t.goOn()
 		return
 	}
 	if !t.takeStopped(stopOther) {
@@ -315,30 +323,35 @@ func (s *shard) resume(t *Thread) {
 	step := t.step
 	t.state = running
 	t.mu.Unlock()
-	if t.stop == stopCall && !t.letRun {
+	if t.letRun && t.stop != stopCall {
+		// HostExit where the call is skipped already: it is made once more (and judged by letRun then).
+		t.regs.Rip -= syscallInsnBytes
+		t.regs.Rax, t.regs.Orig_rax, t.dirty = uint64(uint32(t.nr)), noCall, true
+	} else if t.stop == stopCall && !t.letRun {
 		// Whatever the guest asked for, the host must not do it.
-		t.regs.Orig_rax = noCall
-		t.dirty = true
+		t.regs.Orig_rax, t.dirty = noCall, true
 	}
-	t.letRun = false
+	req := t.contRequest()
+	switch {
+	case step:
+		req = t.stepRequest()
+	case t.letRun && s.fam.listener < 0:
+		req, t.redo = unix.PTRACE_SYSCALL, t.stop != stopCall
+	case t.stop == stopCall && s.fam.listener < 0:
+		t.exitDue = req == unix.PTRACE_SYSCALL
+	}
+	if t.letRun && s.fam.listener >= 0 {
+		t.letRun = false
+	}
 	if t.dirty {
 		t.dirty = false
 		_ = ptraceSetRegs(t.tid, &t.regs)
 	}
-	req := t.contRequest()
-	if step {
-		req = unix.PTRACE_SINGLESTEP
-	}
-	_ = ptrace(req, t.tid, 0, 0)
+	t.request(req)
 }
 
-// contRequest is how a thread goes on.
-func (t *Thread) contRequest() int {
-	if t.watched.Load() || t.s.fam.listener < 0 {
-		return unix.PTRACE_SYSCALL
-	}
-	return unix.PTRACE_CONT
-}
+// isExit reports whether a call is one that HostExit may let the host carry out.
+func isExit(nr int32) bool { return nr == unix.SYS_EXIT || nr == unix.SYS_EXIT_GROUP }
 
 // nativeFutex reports whether r is in a futex call that the host carries out.
 func nativeFutex(r *unix.PtraceRegs) bool {
