@@ -73,9 +73,6 @@ var memory atomic.Pointer[func() Memory]
 // SetMemory sets where the figures come from.
 func SetMemory(f func() Memory) { memory.Store(&f) }
 
-// SetMemoryDefault sets where the figures come from unless SetMemory has already said it.
-func SetMemoryDefault(f func() Memory) { memory.CompareAndSwap(nil, &f) }
-
 // MemoryNow returns the figures as they are now.
 func MemoryNow() Memory {
 	if f := memory.Load(); f != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/user-mode-linux/linux/internal/kernel/cred"
 	"github.com/user-mode-linux/linux/internal/kernel/mm"
+	"github.com/user-mode-linux/linux/internal/kernel/net/unixsock"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
 	"github.com/user-mode-linux/linux/internal/kernel/system"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
@@ -208,4 +209,12 @@ func TestParseID(t *testing.T) {
 			t.Errorf("%q is %d", s, got)
 		}
 	}
+}
+
+func TestFormatUnix(t *testing.T) {
+	show(t, "unix", func(w *bytes.Buffer) {
+		formatUnix(w, []unixsock.Info{{Flags: 0x10000, Type: 1, State: 1, Inode: 77, Path: "@abs"}, {Type: 2, State: 3, Inode: 123456}})
+	}, "Num       RefCount Protocol Flags    Type St Inode Path\n"+
+		"0000000000000001: 00000002 00000000 00010000 0001 01    77 @abs\n"+
+		"0000000000000002: 00000002 00000000 00000000 0002 03 123456\n")
 }

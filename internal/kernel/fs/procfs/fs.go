@@ -61,7 +61,7 @@ type FS struct {
 
 const procMagic = 0x9fa0
 
-// New makes the file system and registers its type.
+// New makes the file system, registers its type and begins to compute the load averages. It is called once, at boot.
 func New(cfg Config) *FS {
 	typ := &vfs.FilesystemType{Name: "proc", NoDcache: true}
 	fs := &FS{FS: pseudo.NewFS(typ, vfs.NewAnonDev(), procMagic), k: cfg.Kernel, cfg: cfg}
@@ -77,10 +77,11 @@ func New(cfg Config) *FS {
 	fs.root.SetDynamic(pids{fs})
 	fs.net = pseudo.NewDir(fs.FS, 0o555)
 	fs.addGlobal()
+	fs.addNet()
 	fs.addSys(fs.root.Subdir("sys", 0o555))
 	fs.SetSuper(fs)
-	count := &memoryCounter{k: cfg.Kernel}
-	system.SetMemoryDefault(count.now)
+	load := &loadSampler{k: cfg.Kernel}
+	system.StartLoad(load.active)
 	vfs.RegisterFilesystem(typ)
 	return fs
 }

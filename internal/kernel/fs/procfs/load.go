@@ -1,7 +1,6 @@
 package procfs
 
 import (
-	"github.com/user-mode-linux/linux/internal/kernel/system"
 	"github.com/user-mode-linux/linux/internal/kernel/task"
 )
 
@@ -29,10 +28,4 @@ func (s *loadSampler) active() int {
 	}
 	s.last = now
 	return n
-}
-
-// StartLoad begins to compute the load averages that loadavg and sysinfo(2) show. It is called once, at boot.
-func (fs *FS) StartLoad() (stop func()) {
-	s := &loadSampler{k: fs.k}
-	return system.StartLoad(s.active)
 }

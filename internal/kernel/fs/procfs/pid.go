@@ -134,7 +134,8 @@ func (p node) Attr() vfs.Attr {
 		t = p.g.Leader()
 		p.t = t
 	}
-	if p.t != nil {
+	// What a process that may not be dumped has belongs to root, except its directory.
+	if p.t != nil && (p.g.Dumpable() == 1 || p.e.mode == dirMode|0o555) {
 		cr := p.t.Cred()
 		a.UID, a.GID = cr.EUID, cr.EGID
 	}
