@@ -1,8 +1,7 @@
 package main
 
 import (
-	"bytes"
-	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,8 +14,6 @@ import (
 	"github.com/user-mode-linux/linux/internal/console"
 	"github.com/user-mode-linux/linux/internal/host"
 	"github.com/user-mode-linux/linux/internal/kernel"
-	"github.com/user-mode-linux/linux/internal/kernel/arch"
-	"github.com/user-mode-linux/linux/internal/kernel/fs/procfs"
 	"github.com/user-mode-linux/linux/internal/kernel/klog"
 	"github.com/user-mode-linux/linux/internal/kernel/syscalls"
 	"github.com/user-mode-linux/linux/internal/kernel/task"
@@ -25,8 +22,6 @@ import (
 	"github.com/user-mode-linux/linux/internal/skas"
 	"github.com/user-mode-linux/linux/internal/ubd"
 )
-
-var le = binary.LittleEndian
 
 // ending is how a guest ended.
 type ending uint8
@@ -48,219 +43,136 @@ type outcome struct {
 	status int
 }
 
-// handlers are what the guest kernel does on host signals.
-var handlers host.Handlers
-
-// drainTime is how long the end of the guest waits for the host to take the last output.
-const drainTime = 2 * time.Second
+// drivers are what the guest's devices are on the host.
+type drivers struct {
+	consoles *console.Set
+	disks    ubd.Set
+}
 
 // boot builds the drivers that the command line asks for, boots the guest kernel with them and returns when the guest has
-// ended.
-func boot(cfg *cmdline.Config, _ *umid.Dir, builtin *io.SectionReader) outcome {
-	raiseFiles()
+// ended. dir is nil if there is no umid directory, root is nil if there is no built-in root file system.
+func boot(cfg *cmdline.Config, dir *umid.Dir, root *io.SectionReader) outcome {
+	d := &drivers{consoles: console.New()}
+	if err := d.configure(cfg, dir); err != nil {
+		warn(err.Error())
+		return outcome{how: notBooted}
+	}
 	startLog(cfg)
-	consoles := console.New()
-	if cfg.Quiet {
-		consoles.Stderr = nil
-	}
-	for _, w := range cfg.Consoles {
-		if _, err := consoles.Option(w); err != nil {
-			warn(err.Error())
-		}
-	}
-	consoles.SerialNonRaw = cfg.SSLNonRaw
-	disks := &ubd.Set{}
-	defer disks.Close()
-	for _, w := range diskWords(cfg) {
-		if err := disks.Option(w); err != nil {
-			warn(err.Error())
-			klog.Errf("%v", err)
-		}
-	}
-	initramfs, close, err := archives(cfg, builtin, len(disks.Units()) > 0)
+	kcfg, err := guest(cfg, root)
 	if err != nil {
 		warn(err.Error())
 		return outcome{how: notBooted}
 	}
-	defer close()
-	k := kernel.New(kernelConfig(cfg, initramfs, len(disks.Units()) > 0))
-	sc := skas.Config{Lanes: syscalls.Lanes(), NCPU: cfg.NCPUs, NoSysemu: cfg.NoSysemu}
-	switch cfg.Seccomp {
-	case "on":
-		sc.Seccomp = skas.On
-	case "off":
-		sc.Seccomp = skas.Off
-	}
-	if !cfg.Quiet {
-		sc.Logf = func(f string, a ...any) { fmt.Fprintf(host.Stderr, f, a...) }
-	}
-	p, err := skas.New(sc, k.Tasks)
+	k := kernel.New(kcfg)
+	k.BeforeRoot = func() { d.register(cfg) }
+	host.Watch(host.Handlers{Winch: d.consoles.Resize})
+
+	p, err := skas.New(platformConfig(cfg), k.Tasks)
 	if err != nil {
-		warn(err.Error())
+		warn(fmt.Sprintf("guest programs cannot be run on this host: %v", err))
 		return outcome{how: notBooted}
 	}
-	defer p.Close()
-	defer func() { consoles.Drain(drainTime); consoles.Close() }()
-	k.BeforeRoot = func() {
-		if err := consoles.Register(); err != nil {
-			klog.Warnf("%v", err)
-		}
-		if cfg.HasExec {
-			return // the log goes to stderr, the standard streams to the command
-		}
-		name := "tty0"
-		if n := len(cfg.Console); n > 0 {
-			name, _, _ = strings.Cut(cfg.Console[n-1], ",")
-		}
-		if err := consoles.SystemConsole(name); err != nil {
-			klog.Warnf("console=%s: %v", name, err)
-		}
+	host.AtExit(p.Close)
+	for _, s := range cfg.Log {
+		klog.Printf(klog.Notice, "%s", s)
 	}
 	if err := k.Boot(p); err != nil && !kernel.Panicked(err) {
-		warn(fmt.Sprintf("cannot boot: %v", err))
+		warn(fmt.Sprintf("the guest cannot be started: %v", err))
 		return outcome{how: notBooted}
 	}
 	o := k.Wait()
+	d.consoles.Drain(time.Second)
 	switch o.Kind {
-	case task.HaltRestart:
-		return outcome{rebooted, o.Status}
 	case task.HaltPanic:
 		return outcome{how: panicked}
+	case task.HaltRestart:
+		return outcome{rebooted, o.Status}
 	}
 	return outcome{halted, o.Status}
 }
 
-// startLog sends the boot log where the user sees it before and without consoles.
+// startLog shows the kernel log where the command line wants it until, or instead of, on the console.
 func startLog(cfg *cmdline.Config) {
-	klog.SetConsoleLevel(klog.Level(cfg.LogLevel))
-	if cfg.HasExec && !cfg.Quiet || cfg.EarlyStderr {
-		klog.AddSink(func(r klog.Record) { fmt.Fprintln(host.Stderr, r) })
-	} else if cfg.HasExec {
-		// With quiet only what ends the guest is shown.
-		klog.AddSink(func(r klog.Record) {
-			if r.Level <= klog.Alert {
-				fmt.Fprintln(host.Stderr, r)
-			}
-		})
+	level := cfg.LogLevel
+	if cfg.IgnoreLogLevel {
+		level = 15
 	}
-	for _, l := range cfg.Log {
-		klog.Printf(klog.Notice, "%s", l)
+	klog.SetConsoleLevel(klog.Level(level))
+	var w io.Writer
+	switch {
+	case cfg.HasExec, cfg.EarlyStderr:
+		w = host.Stderr
+	case cfg.EarlyPrintk:
+		w = os.Stdout
+	default:
+		return
 	}
+	klog.AddSink(func(r klog.Record) { fmt.Fprintln(w, r) })
 }
 
-// diskWords are the ubd options, with the default root file if there is one.
-func diskWords(cfg *cmdline.Config) []string {
-	words := cfg.UBD
-	if cfg.UBDSync {
-		words = append([]string{"ubd=sync"}, words...)
+// guest is what the kernel is to boot.
+func guest(cfg *cmdline.Config, root *io.SectionReader) (kernel.Config, error) {
+	k := kernel.Config{
+		CommandLine: cfg.CommandLine,
+		Memory:      cfg.Mem,
+		CPU:         hostCPU(),
+		Aux:         hostAux(),
+		Root:        cfg.Root,
+		RootFS:      cfg.RootFS,
+		RootFlags:   cfg.RootFlags,
+		ReadWrite:   cfg.ReadWrite,
+		Init:        cfg.Init,
+		RDInit:      cfg.RDInit,
+		InitArgs:    cfg.InitArgs,
+		InitEnv:     cfg.InitEnv,
+		Exec:        cfg.Exec,
+		HasExec:     cfg.HasExec,
+		Stdio:       stdio,
 	}
-	for _, w := range words {
-		if strings.HasPrefix(w, "ubd0") || strings.HasPrefix(w, "ubda") {
-			return words
-		}
-	}
-	if st, err := os.Stat("root_fs"); err == nil && st.Mode().IsRegular() {
-		words = append(words, "ubd0=root_fs")
-	}
-	return words
-}
-
-// archives are the initramfs archives: initrd=, or the built-in root if there is nothing else to boot.
-func archives(cfg *cmdline.Config, builtin *io.SectionReader, haveDisk bool) (r []io.Reader, close func(), err error) {
-	close = func() {}
-	if cfg.Initrd != "" && !cfg.NoInitrd {
+	switch {
+	case cfg.NoInitrd:
+	case cfg.Initrd != "":
 		f, err := os.Open(cfg.Initrd)
 		if err != nil {
-			return nil, nil, err
+			return k, fmt.Errorf("initrd=: %w", err)
 		}
-		return []io.Reader{f}, func() { f.Close() }, nil
+		k.Initramfs = append(k.Initramfs, f)
+	case !cfg.HasUBD(0) && cfg.Root == "":
+		if root == nil {
+			return k, errors.New("there is no disk (ubd0=<file>), no file root_fs, and this program was built without the built-in root (build it with make)")
+		}
+		k.Initramfs = append(k.Initramfs, root)
 	}
-	if haveDisk || cfg.RootFS == "hostfs" {
-		return nil, close, nil
+	if k.Root == "" && cfg.HasUBD(0) {
+		k.Root = "98:0"
 	}
-	if builtin == nil {
-		return nil, nil, fmt.Errorf("nothing to boot: no ubd0= on the command line, no root_fs in this directory, and this program was built without the built-in root (build it with make)")
-	}
-	return []io.Reader{builtin}, close, nil
+	return k, nil
 }
 
-func kernelConfig(cfg *cmdline.Config, initramfs []io.Reader, haveDisk bool) kernel.Config {
-	c := kernel.Config{
-		CommandLine: cfg.CommandLine, Memory: cfg.Mem, Aux: hostAux(), CPU: hostCPU(),
-		Initramfs: initramfs, RootFS: cfg.RootFS, RootFlags: cfg.RootFlags, ReadWrite: cfg.ReadWrite,
-		Init: cfg.Init, RDInit: cfg.RDInit, InitArgs: cfg.InitArgs, InitEnv: cfg.InitEnv,
-		Exec: cfg.Exec, HasExec: cfg.HasExec, Stdio: stdio,
-	}
-	if haveDisk {
-		if c.Root = cfg.Root; c.Root == "" {
-			c.Root = "98:0"
+// stdio makes the program's own standard streams those of the command of exec=.
+func stdio(t *task.Task) ([3]*vfs.File, error) {
+	var files [3]*vfs.File
+	for fd, flags := range []uint32{unix.O_RDONLY, unix.O_WRONLY, unix.O_WRONLY} {
+		f, err := console.OpenStream(t, fd, flags)
+		if err != nil {
+			return files, err
 		}
+		files[fd] = f
 	}
-	return c
+	return files, nil
 }
 
-// stdio makes the standard streams of this program those of exec='s command.
-func stdio(t *task.Task) (f [3]*vfs.File, err error) {
-	for i, mode := range []uint32{unix.O_RDONLY, unix.O_WRONLY, unix.O_WRONLY} {
-		fd := i
-		if i == 2 {
-			fd = 1 // the guest's output is ours; our stderr is for messages of the kernel
-		}
-		if f[i], err = console.OpenStream(t, fd, mode); err != nil {
-			return f, err
-		}
+// platformConfig is how guest programs are to be run.
+func platformConfig(cfg *cmdline.Config) skas.Config {
+	c := skas.Config{Lanes: syscalls.Lanes(), NCPU: cfg.NCPUs, NoSysemu: cfg.NoSysemu}
+	switch cfg.Seccomp {
+	case "on":
+		c.Seccomp = skas.On
+	case "off":
+		c.Seccomp = skas.Off
 	}
-	return f, nil
-}
-
-// raiseFiles raises the limit of open files to what the host allows: mapped guest files take descriptors.
-func raiseFiles() {
-	var l unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) == nil && l.Cur < l.Max {
-		l.Cur = l.Max
-		unix.Setrlimit(unix.RLIMIT_NOFILE, &l)
-	}
-}
-
-// hostAux reads this process's auxiliary vector.
-func hostAux() (a arch.HostAux) {
-	b, err := os.ReadFile("/proc/self/auxv")
-	if err != nil {
-		return a
-	}
-	for ; len(b) >= 16; b = b[16:] {
-		v := le.Uint64(b[8:])
-		switch le.Uint64(b) {
-		case arch.AT_HWCAP:
-			a.HWCAP = v
-		case arch.AT_HWCAP2:
-			a.HWCAP2 = v
-		case arch.AT_MINSIGSTKSZ:
-			a.MinSigStack = v
-		}
-	}
-	return a
-}
-
-// hostCPU reads what the host tells of its processor.
-func hostCPU() (c procfs.CPU) {
-	b, _ := os.ReadFile("/proc/cpuinfo")
-	for line := range bytes.Lines(b) {
-		name, value, ok := strings.Cut(strings.TrimSpace(string(line)), ":")
-		if !ok {
-			break // only the first processor
-		}
-		value = strings.TrimSpace(value)
-		switch strings.TrimSpace(name) {
-		case "flags":
-			c.Flags = value
-		case "cpu MHz":
-			fmt.Sscan(value, &c.MHz)
-		}
-	}
-	var u unix.Utsname
-	if unix.Uname(&u) == nil {
-		c.Host = fmt.Sprintf("%s %s %s", unix.ByteSliceToString(u.Sysname[:]), unix.ByteSliceToString(u.Release[:]), unix.ByteSliceToString(u.Machine[:]))
+	if !cfg.Quiet {
+		c.Logf = func(format string, args ...any) { warn(strings.TrimSuffix(fmt.Sprintf(format, args...), "\n")) }
 	}
 	return c
 }

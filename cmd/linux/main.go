@@ -85,7 +85,7 @@ func prepare(cfg *cmdline.Config) *umid.Dir {
 	if dir != nil {
 		host.AtExit(dir.Remove)
 	}
-	host.Watch(handlers)
+	host.Watch(host.Handlers{})
 	return dir
 }
 

@@ -1,5 +1,5 @@
-// Package host is what the program does to its own host process around the guest kernel: the ways out, host signals, the
-// terminal's mode, and the janitor.
+// Package host is what the program does to its own host process around the guest kernel: the ways out, host signals,
+// and the janitor.
 //
 // # Ways out
 //

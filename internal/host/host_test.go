@@ -14,6 +14,7 @@ import (
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 
 	"github.com/user-mode-linux/linux/internal/mconsole/umid"
 )
@@ -46,9 +47,11 @@ func program(mode string) {
 			return mode == "polite"
 		},
 	})
-	if err := MakeRaw(0); err != nil {
+	old, err := term.MakeRaw(0)
+	if err != nil {
 		panic(err)
 	}
+	AtExit(func() { term.Restore(0, old) })
 	switch mode {
 	case "exit":
 		Exit(7)

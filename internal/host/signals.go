@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/pprof"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +18,8 @@ type Handlers struct {
 	Terminate func() bool
 }
 
+var handlers atomic.Pointer[Handlers]
+
 // fatal are signals that end the program by their own default action.
 var fatal = []os.Signal{unix.SIGQUIT, unix.SIGUSR2, unix.SIGALRM, unix.SIGVTALRM, unix.SIGIO, unix.SIGPWR, unix.SIGXCPU, unix.SIGSTKFLT, unix.SIGTRAP, unix.SIGSYS, unix.SIGABRT}
 
@@ -24,12 +27,18 @@ var fatal = []os.Signal{unix.SIGQUIT, unix.SIGUSR2, unix.SIGALRM, unix.SIGVTALRM
 // SIGPIPE are ignored; SIGQUIT also writes all stacks to stderr, which is how one sees why a guest hangs.
 //
 // Ignored signals are received and dropped rather than set to be ignored, because helper programs would inherit that.
+//
+// A later Watch only replaces the handlers.
 func Watch(h Handlers) {
+	if handlers.Swap(&h) != nil {
+		return
+	}
 	ch := make(chan os.Signal, 16)
 	signal.Notify(ch, append([]os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE, unix.SIGWINCH, unix.SIGUSR1, unix.SIGXFSZ}, fatal...)...)
 	go func() {
 		asked := false
 		for sig := range ch {
+			h := handlers.Load()
 			switch sig {
 			case unix.SIGHUP, unix.SIGPIPE, unix.SIGXFSZ:
 			case unix.SIGWINCH:
@@ -44,8 +53,7 @@ func Watch(h Handlers) {
 				Exit(StatusUsage)
 			default:
 				if sig == unix.SIGQUIT {
-					RestoreTerminals()
-					pprof.Lookup("goroutine").WriteTo(os.Stderr, 2)
+					pprof.Lookup("goroutine").WriteTo(Stderr, 2)
 				}
 				Die(sig.(unix.Signal))
 			}

@@ -4,71 +4,18 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
-	"sync"
 
 	"golang.org/x/sys/unix"
-	"golang.org/x/term"
 )
 
-var terminals struct {
-	register sync.Once
-
-	sync.Mutex
-	saved map[int]*term.State
-}
-
-// MakeRaw puts the host terminal fd into raw mode, so that the guest's terminal does all the work, until RestoreTerminals
-// (which is run at exit). It does nothing if fd is no terminal, is raw already, or if the program runs in the background
-// of a shell, which would stop it.
-func MakeRaw(fd int) error {
-	if !term.IsTerminal(fd) {
-		return nil
-	}
-	if fg, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP); err == nil && fg != unix.Getpgrp() {
-		return nil
-	}
-	terminals.register.Do(func() { AtExit(RestoreTerminals) })
-	terminals.Lock()
-	defer terminals.Unlock()
-	if terminals.saved[fd] != nil {
-		return nil
-	}
-	state, err := term.MakeRaw(fd)
-	if err != nil {
-		return err
-	}
-	if terminals.saved == nil {
-		terminals.saved = map[int]*term.State{}
-	}
-	terminals.saved[fd] = state
-	return nil
-}
-
-// RestoreTerminals undoes MakeRaw.
-func RestoreTerminals() {
-	terminals.Lock()
-	defer terminals.Unlock()
-	for fd, state := range terminals.saved {
-		term.Restore(fd, state)
-	}
-	terminals.saved = nil
-}
-
-// IsRaw reports whether a terminal is in raw mode because of MakeRaw: then lines need a carriage return.
-func IsRaw() bool {
-	terminals.Lock()
-	defer terminals.Unlock()
-	return len(terminals.saved) > 0
-}
-
-// Stderr is the host's standard error; while a terminal is raw its lines end in CR LF.
+// Stderr is the host's standard error; while it is a terminal in raw mode, lines end in CR LF.
 var Stderr lineWriter
 
 type lineWriter struct{}
 
 func (lineWriter) Write(p []byte) (int, error) {
 	out := p
-	if IsRaw() {
+	if t, err := unix.IoctlGetTermios(2, unix.TCGETS); err == nil && t.Oflag&unix.OPOST == 0 {
 		out = bytes.ReplaceAll(p, []byte("\n"), []byte("\r\n"))
 	}
 	for len(out) > 0 {
