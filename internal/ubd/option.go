@@ -141,3 +141,14 @@ func (sp *Spec) String() string {
 func initError(option string, err error) error {
 	return fmt.Errorf("Failed to initialize device with %q : %w", option, err)
 }
+
+// Help is the option's text for --help.
+const Help = Syntax + `
+    Disk n (0 to 15, or a to p) is a file or block device of the host: /dev/ubda for n = 0.
+    With a backing file, the file is a COW file: it takes what is written, the backing file stays as it is. It is made if
+    it does not exist. A COW file alone finds its backing file by itself.
+    Flags: r read-only; s write through (O_SYNC); d take the file as it is, even if it looks like a COW file;
+    c share it with other guests (no locking); t no discard.
+ubd=sync
+    All disks write through.
+`

@@ -143,7 +143,12 @@ func (im *hostImage) inspect() error {
 
 // share maps the file and makes it mappable for guests.
 func (im *hostImage) share() {
-	im.host.RO = im.rofd
+	var fs unix.Statfs_t
+	if unix.Fstatfs(im.fd, &fs) == nil && fs.Flags&unix.ST_NOEXEC != 0 && !im.blk {
+		klog.Infof("ubd: %s lies on a noexec file system of the host: programs are copied to memory to be run", im.name)
+	} else {
+		im.host.RO = im.rofd
+	}
 	if im.rofd < 0 || im.size == 0 || int64(int(im.size)) != im.size {
 		return
 	}

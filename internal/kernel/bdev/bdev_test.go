@@ -400,3 +400,28 @@ func TestCacheWriteBack(t *testing.T) {
 		t.Errorf("%d pending %d flushes %d dirty %d cached", len(pending), flushes, c.Dirty(), c.Len())
 	}
 }
+
+func TestProc(t *testing.T) {
+	d := register(t, 0, NewMem("ubda", mbrDisk(), false))
+	want := "major minor  #blocks  name\n\n  98        0       2048 ubda\n  98        1         50 ubda1\n"
+	if got := ProcPartitions(); got[:len(want)] != want {
+		t.Errorf("%q", got)
+	}
+	p := Lookup("ubda1")
+	_, _ = p.ReadAt(make([]byte, 1024), 0)
+	_, _ = p.WriteAt(make([]byte, 512), 512)
+	if r, w := d.Whole().Stats.ReadSectors.Load(), p.Stats.WriteSectors.Load(); r < 2 || w != 1 {
+		t.Errorf("read %d written %d", r, w)
+	}
+	var major, minor, reads, merged, sectors int
+	var name string
+	if n, err := fmt.Sscan(ProcDiskstats(), &major, &minor, &name, &reads, &merged, &sectors); n != 6 || err != nil || name != "ubda" {
+		t.Errorf("%q", ProcDiskstats())
+	}
+	if _, err := p.ReadAt(make([]byte, 512), p.Size()); err != unix.EIO {
+		t.Errorf("read beyond the partition: %v", err)
+	}
+	if _, err := p.ReadAt(make([]byte, 100), 0); err != unix.EINVAL {
+		t.Errorf("unaligned read: %v", err)
+	}
+}

@@ -251,7 +251,7 @@ func (sb *superBlock) checkGeometry(refuse refusal) error {
 	if s.BlocksPerGroup < 256 || uint64(s.BlocksPerGroup) > maxPerGroup || s.BlocksPerGroup%8 != 0 {
 		return refuse(unix.EINVAL, "#blocks per group too big: %d", s.BlocksPerGroup)
 	}
-	if s.InodesPerGroup == 0 || uint64(s.InodesPerGroup) > uint64(sb.blockSize)*8 {
+	if s.InodesPerGroup < uint32(sb.blockSize/sb.inodeSize) || uint64(s.InodesPerGroup) > uint64(sb.blockSize)*8 {
 		return refuse(unix.EINVAL, "invalid inodes per group: %d", s.InodesPerGroup)
 	}
 	if s.FirstDataBlock > 1 || (s.FirstDataBlock == 1) != (sb.blockSize == 1024) && sb.clusterLog == 0 {

@@ -192,7 +192,7 @@ func (sb *superBlock) descBlock(nr uint32) uint64 {
 
 // readGroups reads and checks all group descriptors.
 func (sb *superBlock) readGroups() error {
-	sb.tables = make([]uint64, sb.groups)
+	sb.tables = nil // grows with what is found valid: the number of groups is not to be trusted yet
 	sb.freeBlocks, sb.freeInodes = 0, 0
 	tableBlocks := (uint64(sb.s.InodesPerGroup)*uint64(sb.inodeSize) + uint64(sb.blockSize) - 1) / uint64(sb.blockSize)
 	var g disk.GroupDesc
@@ -217,7 +217,7 @@ func (sb *superBlock) readGroups() error {
 				b.Release()
 				return errCorrupt
 			}
-			sb.tables[i] = g.InodeTable
+			sb.tables = append(sb.tables, g.InodeTable)
 			sb.freeBlocks += uint64(g.FreeBlocks) << sb.clusterLog
 			sb.freeInodes += uint64(g.FreeInodes)
 		}
