@@ -168,10 +168,10 @@ func Link(c Caller, oldDir *File, oldPath string, newDir *File, newPath string, 
 	return nil
 }
 
-// mayHardlink is /proc/sys/fs/protected_hardlinks, which is on: only the owner, or who may read and write it, links a
+// mayHardlink is what ProtectedHardlinks demands: only the owner, or who may read and write it, links a
 // plain file.
 func mayHardlink(c Caller, d *Dentry, a *Attr) error {
-	if ownerOrCapable(c.Cred(), a) {
+	if !ProtectedHardlinks.Load() || ownerOrCapable(c.Cred(), a) {
 		return nil
 	}
 	if !a.IsRegular() || a.Mode&unix.S_ISUID != 0 ||

@@ -230,18 +230,27 @@ func moveMount(c Caller, p Path, source string) error {
 	if m == nil || from.Dentry != m.root || m.root.isDir() != p.Dentry.isDir() {
 		return unix.EINVAL
 	}
-	ns := c.FS().Namespace()
+	d, err := c.FS().Namespace().move(m, p)
+	if err != nil {
+		return err
+	}
+	d.put()
+	return nil
+}
+
+// move mounts m, which is mounted somewhere, at p instead. It returns the dentry to put.
+func (n *Namespace) move(m *Mount, p Path) (*Dentry, error) {
 	mountMu.Lock()
 	defer mountMu.Unlock()
-	if m.parent == nil || m.ns != ns || p.Mount == nil || p.Mount.ns != ns {
-		return unix.EINVAL
+	if m.parent == nil || m.ns != n || p.Mount == nil || p.Mount.ns != n {
+		return nil, unix.EINVAL
 	}
 	if p.Dentry.has(dDeleted) {
-		return unix.ENOENT
+		return nil, unix.ENOENT
 	}
 	for up := p.Mount; up != nil; up = up.parent {
 		if up == m {
-			return unix.ELOOP
+			return nil, unix.ELOOP
 		}
 	}
 	for top := p.Mount.kids[p.Dentry]; top != nil; top = p.Mount.kids[p.Dentry] {
@@ -249,9 +258,8 @@ func moveMount(c Caller, p Path, source string) error {
 	}
 	d := m.detach()
 	m.attach(p)
-	ns.changed()
-	d.put()
-	return nil
+	n.changed()
+	return d, nil
 }
 
 // Umount is umount2(2). Flags are MNT_FORCE, MNT_DETACH, MNT_EXPIRE and UMOUNT_NOFOLLOW.

@@ -1,6 +1,8 @@
 package vfs
 
 import (
+	"sync/atomic"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/cred"
@@ -270,9 +272,20 @@ func (w *walker) link(d *Dentry) (target string, jumped bool, err error) {
 	return target, false, nil
 }
 
-// protectedLink is /proc/sys/fs/protected_symlinks, which is on: in a sticky directory that everybody may write only links
+// ProtectedSymlinks and ProtectedHardlinks are /proc/sys/fs/protected_symlinks and protected_hardlinks.
+var ProtectedSymlinks, ProtectedHardlinks atomic.Bool
+
+func init() {
+	ProtectedSymlinks.Store(true)
+	ProtectedHardlinks.Store(true)
+}
+
+// protectedLink is what ProtectedSymlinks demands: in a sticky directory that everybody may write only links
 // of their follower or of the directory's owner are followed.
 func (w *walker) protectedLink(d *Dentry) error {
+	if !ProtectedSymlinks.Load() {
+		return nil
+	}
 	da := w.cur.Dentry.inode.Attr()
 	if da.Mode&(unix.S_ISVTX|0o002) != unix.S_ISVTX|0o002 {
 		return nil
