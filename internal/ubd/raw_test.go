@@ -194,6 +194,22 @@ func TestSet(t *testing.T) {
 	}
 }
 
+func TestDefault(t *testing.T) {
+	t.Chdir(t.TempDir())
+	var s Set
+	if ok, err := s.Default(); ok || err != nil {
+		t.Errorf("without a file: %v %v", ok, err)
+	}
+	must(t, os.WriteFile(DefaultFile, make([]byte, 1024), 0o644))
+	if ok, err := s.Default(); !ok || err != nil {
+		t.Errorf("with a file: %v %v", ok, err)
+	}
+	if n := bdev.Lookup("ubda"); n == nil || n.Size() != 1024 {
+		t.Errorf("%+v", n)
+	}
+	must(t, s.Remove(0))
+}
+
 // cowFile makes a COW file of a version over backing with the given sectors in it.
 func cowFile(t *testing.T, version int, backing string, sectors map[int]byte) string {
 	t.Helper()

@@ -1,10 +1,13 @@
 package ubd
 
 import (
+	"errors"
 	"fmt"
 	"sort"
 	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/bdev"
 	"github.com/user-mode-linux/linux/internal/kernel/klog"
@@ -101,6 +104,25 @@ func (s *Set) Add(spec *Spec) error {
 	}
 	klog.Infof("%s: %s, %d sectors, %s", dev.Name(), sp.String(), dev.Size()/bdev.SectorSize, mode)
 	return nil
+}
+
+// DefaultFile is the image of unit 0 when no option names one.
+const DefaultFile = "root_fs"
+
+// Default adds DefaultFile of the current directory as unit 0 if there is such a file and unit 0 is not configured. It
+// reports whether there is a unit 0 then.
+func (s *Set) Default() (bool, error) {
+	if s.Query(0) != "" {
+		return true, nil
+	}
+	err := s.Add(&Spec{File: DefaultFile})
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("Failed to initialize ubd device 0 :%w", err)
+	}
+	return true, nil
 }
 
 // Query is the configuration of a unit, "" if there is none.

@@ -10,8 +10,8 @@
 // Block maps (extents, indirect blocks, inline data) all answer one question, mapBlock: which run of physical blocks,
 // hole or unwritten space begins at this logical block. Reading, directories, SEEK_HOLE and mapping are built on it.
 //
-// mmap: if the device's bytes cannot change (a read-only image), file pages that lie aligned in the image are mapped from
-// it. Everything else is copied to a Memfile.
+// mmap: file pages that lie aligned in the image are mapped from it, because nothing writes the blocks of a mounted file
+// (what root does to the block special file is root's affair). Everything else is copied to a Memfile.
 //
 // The image is not trusted: every number from it is checked where it is used, trees have a bounded depth, directory
 // chains end with their size. What is wrong gives EUCLEAN, a wrong checksum EBADMSG, and a line in the log.

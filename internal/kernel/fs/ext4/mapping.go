@@ -43,7 +43,8 @@ func (in *inode) Extents(off, n uint64, shared, write bool) ([]vfs.Extent, error
 }
 
 // imageExtents maps [off, end) from the image, and its holes from the Memfile, which reads as zero there. ok is false if
-// some data is not in pages of immutable storage, or lies in too many pieces.
+// some data is not in host pages that stay as they are (immutable ones, or all while the file system is not written), or
+// lies in too many pieces.
 func (in *inode) imageExtents(off, end uint64) (out []vfs.Extent, ok bool) {
 	sb := in.sb
 	if sb.mapper == nil || sb.blockSize != pageSize || in.inline() {
@@ -77,7 +78,7 @@ func (in *inode) imageExtents(off, end uint64) (out []vfs.Extent, ok bool) {
 		for phys := int64(r.phys) * pageSize; left > 0; {
 			h, hostOff, k, immutable := sb.mapper.HostRange(phys, int64(left))
 			k &^= pageSize - 1
-			if !immutable || h == nil || k <= 0 || hostOff%pageSize != 0 {
+			if !immutable && !sb.ReadOnly() || h == nil || k <= 0 || hostOff%pageSize != 0 {
 				return nil, false
 			}
 			if !add(vfs.Extent{Off: at, Len: uint64(k), Host: h, HostOff: uint64(hostOff)}) {
