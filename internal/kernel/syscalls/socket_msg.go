@@ -59,14 +59,6 @@ func readMsghdr(t *task.Task, addr uint64) (h msghdr, err error) {
 	return h, nil
 }
 
-// dontwait adds MSG_DONTWAIT for a non-blocking file.
-func dontwait(f *vfs.File, flags uint32) int {
-	if f.Nonblock() {
-		flags |= unix.MSG_DONTWAIT
-	}
-	return int(flags)
-}
-
 // sysSendto implements sendto(2).
 func sysSendto(t *task.Task, a *platform.Args) (uint64, error) {
 	s, f, err := sock(t, a[0])
@@ -77,7 +69,8 @@ func sysSendto(t *task.Task, a *platform.Args) (uint64, error) {
 	if err := checkBuffer(true, a[1], min(a[2], maxRW)); err != nil {
 		return 0, err
 	}
-	m := socket.Msg{Flags: dontwait(f, u32(a[3]))}
+	m := socket.NewMsg(f, int(u32(a[3])))
+	defer m.Free()
 	if a[4] != 0 {
 		if m.Addr, err = readSockaddr(t, a[4], i32(a[5])); err != nil {
 			return 0, err
@@ -86,7 +79,7 @@ func sysSendto(t *task.Task, a *platform.Args) (uint64, error) {
 	sc := getScratch()
 	defer sc.put()
 	sc.src.Reset(t.Mem(), a[1], min(a[2], maxRW))
-	return moved0(s.Send(t, &m, &sc.src))
+	return moved0(s.Send(t, m, &sc.src))
 }
 
 // moved0 is the result of a send or receive, where 0 bytes are a result too.
@@ -102,12 +95,13 @@ func sysRecvfrom(t *task.Task, a *platform.Args) (uint64, error) {
 	if err := checkBuffer(true, a[1], min(a[2], maxRW)); err != nil {
 		return 0, err
 	}
-	m := socket.Msg{Flags: dontwait(f, u32(a[3]))}
+	m := socket.NewMsg(f, int(u32(a[3])))
+	defer m.Free()
+	m.WantAddr = a[4] != 0
 	sc := getScratch()
 	defer sc.put()
 	sc.dst.Reset(t.Mem(), a[1], min(a[2], maxRW))
-	n, err := s.Recv(t, &m, &sc.dst)
-	m.DropRights()
+	n, err := s.Recv(t, m, &sc.dst)
 	if err != nil {
 		return 0, err
 	}
@@ -126,15 +120,17 @@ func sysSendmsg(t *task.Task, a *platform.Args) (uint64, error) {
 		return 0, err
 	}
 	defer f.DecRef()
-	return sendMsg(t, s, a[1], dontwait(f, u32(a[2])))
+	return sendMsg(t, s, f, a[1], int(u32(a[2])))
 }
 
-func sendMsg(t *task.Task, s socket.Socket, addr uint64, flags int) (uint64, error) {
+func sendMsg(t *task.Task, s socket.Socket, f *vfs.File, addr uint64, flags int) (uint64, error) {
 	h, err := readMsghdr(t, addr)
 	if err != nil {
 		return 0, err
 	}
-	m := socket.Msg{Flags: flags, FDs: t.Files()}
+	m := socket.NewMsg(f, flags)
+	defer m.Free()
+	m.FDs = t.Files()
 	if h.namelen > 0 {
 		if m.Addr, err = readSockaddr(t, h.name, h.namelen); err != nil {
 			return 0, err
@@ -156,7 +152,7 @@ func sendMsg(t *task.Task, s socket.Socket, addr uint64, flags int) (uint64, err
 		}
 	}
 	sc.src.ResetV(t.Mem(), iov)
-	return moved0(s.Send(t, &m, &sc.src))
+	return moved0(s.Send(t, m, &sc.src))
 }
 
 // sysRecvmsg implements recvmsg(2).
@@ -166,12 +162,12 @@ func sysRecvmsg(t *task.Task, a *platform.Args) (uint64, error) {
 		return 0, err
 	}
 	defer f.DecRef()
-	n, _, err := recvMsg(t, s, a[1], dontwait(f, u32(a[2])))
+	n, _, err := recvMsg(t, s, f, a[1], int(u32(a[2])))
 	return n, err
 }
 
 // recvMsg receives into the struct msghdr at addr; it also returns the flags that it stored there.
-func recvMsg(t *task.Task, s socket.Socket, addr uint64, flags int) (uint64, uint32, error) {
+func recvMsg(t *task.Task, s socket.Socket, f *vfs.File, addr uint64, flags int) (uint64, uint32, error) {
 	h, err := readMsghdr(t, addr)
 	if err != nil {
 		return 0, 0, err
@@ -183,13 +179,14 @@ func recvMsg(t *task.Task, s socket.Socket, addr uint64, flags int) (uint64, uin
 		return 0, 0, err
 	}
 	sc.dst.ResetV(t.Mem(), iov)
-	m := socket.Msg{Flags: flags, WantControl: h.control != 0}
-	n, err := s.Recv(t, &m, &sc.dst)
+	m := socket.NewMsg(f, flags)
+	defer m.Free()
+	m.WantControl, m.WantAddr = h.control != 0, h.name != 0
+	n, err := s.Recv(t, m, &sc.dst)
 	if err != nil {
-		m.DropRights()
 		return 0, 0, err
 	}
-	used, err := writeControl(t, &m, h, flags&unix.MSG_CMSG_CLOEXEC != 0)
+	used, err := writeControl(t, m, h, flags&unix.MSG_CMSG_CLOEXEC != 0)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -216,7 +213,6 @@ func writeControl(t *task.Task, m *socket.Msg, h msghdr, cloexec bool) (uint64, 
 	if len(m.Cmsgs) == 0 && len(m.Rights) == 0 {
 		return 0, nil
 	}
-	defer m.DropRights()
 	room := int(min(h.controllen, socket.MaxControl))
 	if h.control == 0 {
 		room = 0
@@ -263,11 +259,11 @@ func sysSendmmsg(t *task.Task, a *platform.Args) (uint64, error) {
 		return 0, err
 	}
 	defer f.DecRef()
-	flags := dontwait(f, u32(a[3]))
+	flags := int(u32(a[3]))
 	count := min(u32(a[2]), iovMax)
 	for i := range uint64(count) {
 		addr := a[1] + i*mmsghdrSize
-		n, err := sendMsg(t, s, addr, flags)
+		n, err := sendMsg(t, s, f, addr, flags)
 		if err == nil {
 			err = putU32(t, addr+msghdrSize, uint32(n))
 		}
@@ -293,13 +289,13 @@ func sysRecvmmsg(t *task.Task, a *platform.Args) (uint64, error) {
 		return 0, err
 	}
 	defer f.DecRef()
-	flags := dontwait(f, u32(a[3])&^unix.MSG_WAITFORONE)
+	flags := int(u32(a[3]) &^ unix.MSG_WAITFORONE)
 	got := 0
 	for count := int(min(u32(a[2]), iovMax)); got < count; {
 		addr := a[1] + uint64(got)*mmsghdrSize
 		var n uint64
 		var out uint32
-		if n, out, err = recvMsg(t, s, addr, flags); err == nil {
+		if n, out, err = recvMsg(t, s, f, addr, flags); err == nil {
 			err = putU32(t, addr+msghdrSize, uint32(n))
 		}
 		if err != nil {

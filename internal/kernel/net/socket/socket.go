@@ -55,6 +55,8 @@ type Msg struct {
 	Cmsgs    []Cmsg
 	// Rights are files received with SCM_RIGHTS; the caller owns the references.
 	Rights []*vfs.File
+	// WantAddr says that the receiver wants the source address; without it a family need not give it.
+	WantAddr bool
 	// WantControl says that the receiver has a buffer for control messages.
 	WantControl bool
 }
@@ -70,6 +72,24 @@ func (m *Msg) DropRights() {
 		f.DecRef()
 	}
 	m.Rights = nil
+}
+
+var msgs = sync.Pool{New: func() any { return new(Msg) }}
+
+// NewMsg returns an empty message for a call on f, which adds MSG_DONTWAIT if it is non-blocking.
+func NewMsg(f *vfs.File, flags int) *Msg {
+	m := msgs.Get().(*Msg)
+	if m.Flags = flags; f.Nonblock() {
+		m.Flags |= unix.MSG_DONTWAIT
+	}
+	return m
+}
+
+// Free drops the rights that are left and gives the message back.
+func (m *Msg) Free() {
+	m.DropRights()
+	*m = Msg{}
+	msgs.Put(m)
 }
 
 // Family makes sockets of one address family.
@@ -191,21 +211,15 @@ type file struct{ Socket }
 func (s *file) Stream() {}
 
 func (s *file) Read(c vfs.Caller, f *vfs.File, dst *uio.Dst, _ int64) (int, error) {
-	var m Msg
-	if f.Nonblock() {
-		m.Flags = unix.MSG_DONTWAIT
-	}
-	n, err := s.Recv(c, &m, dst)
-	m.DropRights()
-	return n, err
+	m := NewMsg(f, 0)
+	defer m.Free()
+	return s.Recv(c, m, dst)
 }
 
 func (s *file) Write(c vfs.Caller, f *vfs.File, src *uio.Src, _ int64) (int, error) {
-	var m Msg
-	if f.Nonblock() {
-		m.Flags = unix.MSG_DONTWAIT
-	}
-	return s.Send(c, &m, src)
+	m := NewMsg(f, 0)
+	defer m.Free()
+	return s.Send(c, m, src)
 }
 
 func (s *file) Ioctl(c vfs.Caller, _ *vfs.File, cmd uint32, arg uint64) (uint64, error) {

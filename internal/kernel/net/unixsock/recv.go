@@ -238,7 +238,7 @@ func (s *Socket) readQueue(r *streamRead) (more bool, err error) {
 		if !r.known {
 			r.known, r.cred = true, p.cred
 			s.describe(r.m, p)
-			if a := p.owner.addr.Load(); a != nil {
+			if a := p.owner.addr.Load(); a != nil && r.m.WantAddr {
 				r.m.Addr = a.encode()
 			}
 		}
