@@ -4,6 +4,8 @@ go 1.26.3
 
 require golang.org/x/sys v0.49.0
 
+require github.com/rogpeppe/go-internal v1.16.0
+
 require (
 	github.com/BurntSushi/toml v1.4.1-0.20240526193622-a339e1f7089c // indirect
 	github.com/creack/pty v1.1.24
