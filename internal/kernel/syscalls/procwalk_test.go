@@ -2,7 +2,7 @@ package syscalls
 
 import (
 	"bytes"
-	"path/filepath"
+	pathpkg "path"
 	"strings"
 	"testing"
 
@@ -59,7 +59,7 @@ func (w *walk) dir(path string) {
 	for b := all; len(b) > 0; b = b[le.Uint16(b[16:]):] {
 		name, _, _ := bytes.Cut(b[19:], []byte{0})
 		// The only descriptor was that of the directory being listed.
-		if s := string(name); s != "." && s != ".." && !strings.HasPrefix(filepath.Base(path), "fd") {
+		if s := string(name); s != "." && s != ".." && !strings.HasPrefix(pathpkg.Base(path), "fd") {
 			w.entry(path+"/"+s, le.Uint64(b), b[18])
 		}
 	}

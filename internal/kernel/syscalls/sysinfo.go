@@ -1,12 +1,10 @@
 package syscalls
 
 import (
-	"crypto/rand"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
-	"github.com/user-mode-linux/linux/internal/kernel/klog"
+	"github.com/user-mode-linux/linux/internal/kernel/chrdev"
 	"github.com/user-mode-linux/linux/internal/kernel/ktime"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
 	"github.com/user-mode-linux/linux/internal/kernel/system"
@@ -129,75 +127,9 @@ func sysSysinfo(t *task.Task, a *platform.Args) (uint64, error) {
 	return 0, uio.WriteFull(t.Mem(), s.buf[:sysinfoSize], a[0])
 }
 
-// Actions of syslog(2) (linux/syslog.h).
-const (
-	syslogClose = iota
-	syslogOpen
-	syslogRead
-	syslogReadAll
-	syslogReadClear
-	syslogClear
-	syslogConsoleOff
-	syslogConsoleOn
-	syslogConsoleLevel
-	syslogSizeUnread
-	syslogSizeBuffer
-)
-
-// syslogBuffer is the size of the log that syslog(2) tells: dmesg uses it for its buffer.
-const syslogBuffer = 1 << 20
-
 // sysSyslog implements syslog(2).
 func sysSyslog(t *task.Task, a *platform.Args) (uint64, error) {
-	typ, buf, n := i32(a[0]), a[1], i32(a[2])
-	if typ < syslogClose || typ > syslogSizeBuffer {
-		return 0, unix.EINVAL
-	}
-	free := typ == syslogReadAll || typ == syslogSizeBuffer // as with dmesg_restrict = 0
-	if c := t.Cred(); !free && !c.Capable(unix.CAP_SYSLOG) && !c.Capable(unix.CAP_SYS_ADMIN) {
-		return 0, unix.EPERM
-	}
-	switch typ {
-	case syslogRead, syslogReadAll, syslogReadClear:
-		if buf == 0 || n < 0 {
-			return 0, unix.EINVAL
-		}
-		if n == 0 {
-			return 0, nil
-		}
-		if typ == syslogRead {
-			sc := getScratch()
-			defer sc.put()
-			sc.dst.Reset(t.Mem(), buf, uint64(n))
-			return moved(system.ReadSyslog(t, &sc.dst, false))
-		}
-		b := system.SyslogTail(int(n))
-		if len(b) > 0 {
-			if err := uio.WriteFull(t.Mem(), b, buf); err != nil {
-				return 0, err
-			}
-		}
-		if typ == syslogReadClear {
-			klog.Clear()
-		}
-		return uint64(len(b)), nil
-	case syslogClear:
-		klog.Clear()
-	case syslogConsoleOff:
-		system.MuteConsole(true)
-	case syslogConsoleOn:
-		system.MuteConsole(false)
-	case syslogConsoleLevel:
-		if n < 1 || n > 8 {
-			return 0, unix.EINVAL
-		}
-		klog.SetConsoleLevel(klog.Level(n))
-	case syslogSizeUnread:
-		return uint64(system.SyslogUnread()), nil
-	case syslogSizeBuffer:
-		return syslogBuffer, nil
-	}
-	return 0, nil
+	return chrdev.Syslog(t, int(i32(a[0])), a[1], i32(a[2]))
 }
 
 // sysGetrandom implements getrandom(2): the pool is always ready.
@@ -210,14 +142,7 @@ func sysGetrandom(t *task.Task, a *platform.Args) (uint64, error) {
 	s := getScratch()
 	defer s.put()
 	s.dst.Reset(t.Mem(), a[0], min(a[1], maxRW))
-	for s.dst.Len() > 0 {
-		b := s.buf[:min(s.dst.Len(), len(s.buf))]
-		rand.Read(b) //nolint:errcheck // it never fails
-		if _, err := s.dst.CopyOut(b); err != nil {
-			return moved(s.dst.Done(), err)
-		}
-	}
-	return uint64(s.dst.Done()), nil
+	return moved(chrdev.ReadRandom(&s.dst))
 }
 
 // sysGetcpu implements getcpu(2). There is one node.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
 	"github.com/user-mode-linux/linux/internal/kernel/bdev"
+	"github.com/user-mode-linux/linux/internal/kernel/chrdev"
 	"github.com/user-mode-linux/linux/internal/kernel/fs/pseudo"
 	"github.com/user-mode-linux/linux/internal/kernel/klog"
 	"github.com/user-mode-linux/linux/internal/kernel/ktime"
@@ -428,15 +429,12 @@ func openKmsg(c vfs.Caller, _ *vfs.File) (vfs.FileOps, error) {
 
 // Read implements vfs.FileOps.
 func (*kmsg) Read(c vfs.Caller, f *vfs.File, dst *uio.Dst, _ int64) (int, error) {
-	if dst.Len() == 0 {
-		return 0, nil
-	}
-	return system.ReadSyslog(c, dst, f.Nonblock())
+	return chrdev.ReadSyslog(c, dst, f.Nonblock())
 }
 
 // Readiness implements wait.Pollable.
 func (*kmsg) Readiness(mask wait.Events) wait.Events {
-	if system.SyslogReady() {
+	if chrdev.SyslogReady() {
 		return mask & (wait.In | wait.RdNorm)
 	}
 	return 0

@@ -2,7 +2,6 @@ package procfs
 
 import (
 	"bytes"
-	"crypto/rand"
 	"fmt"
 	"math"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
+	"github.com/user-mode-linux/linux/internal/kernel/chrdev"
 	"github.com/user-mode-linux/linux/internal/kernel/fs/pipefs"
 	"github.com/user-mode-linux/linux/internal/kernel/fs/pseudo"
 	"github.com/user-mode-linux/linux/internal/kernel/klog"
@@ -172,7 +172,7 @@ func cut(s string) string { return s[:min(len(s), system.NameMax)] }
 // uuid is a random (version 4) UUID.
 func uuid() string {
 	var b [16]byte
-	rand.Read(b[:]) //nolint:errcheck // it never fails
+	chrdev.Random(b[:])
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[0:4], b[4:6], b[6:8], b[8:10], b[10:16])
 }

@@ -117,6 +117,10 @@ func TestFixedPart(t *testing.T) {
 			t.Errorf("%s: %q, want %q", p, s, want)
 		}
 	}
+	AddTTY("tty0", unix.Mkdev(4, 0), true)
+	if s := text(t, "devices/virtual/tty/console/active"); s != "tty0\n" {
+		t.Errorf("active console %q", s)
+	}
 	if vfs.FindFilesystem("sysfs") != Type {
 		t.Error("not registered")
 	}

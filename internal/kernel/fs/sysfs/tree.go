@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -136,11 +137,28 @@ func addMemDevices() {
 			dev.Env = []string{"DEVMODE=" + d.mode}
 		}
 		if d.name == "console" {
-			dev.Attrs = []Attr{Text("active", "tty0")}
+			dev.Attrs = []Attr{Value("active", func() string {
+				if p := activeConsole.Load(); p != nil {
+					return *p
+				}
+				return ""
+			})}
 		}
 		AddDevice(dev)
 	}
 }
+
+// AddTTY adds a console or serial line ("tty0", "ttyS1") to the class tty; RemoveDevice("virtual/tty/...") takes it away.
+// active says that it is the one behind /dev/console.
+func AddTTY(name string, rdev uint64, active bool) {
+	AddDevice(Device{Path: "virtual/tty/" + name, Subsystem: "tty", Rdev: rdev})
+	if active {
+		activeConsole.Store(&name)
+	}
+}
+
+// activeConsole is the name of the terminal behind /dev/console.
+var activeConsole atomic.Pointer[string]
 
 func addKernel() {
 	k := Dir("kernel")
