@@ -42,7 +42,7 @@ func (t *Thread) describeFault() {
 			ev.Trapno, ev.Err = trapAlignment, 0
 		}
 	case unix.SIGSEGV:
-		if ev.Code == 0x80 { // SI_KERNEL: not a page fault
+		if ev.Code == siKernel { // not a page fault
 			ev.Trapno = trapProtection
 			return
 		}

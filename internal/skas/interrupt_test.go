@@ -247,3 +247,43 @@ func TestResumeStep(t *testing.T) {
 		}
 	})
 }
+
+// Hosts before 6.18 may forget an answer that comes together with a signal, and leave the call to be made again. The stop
+// that must follow puts that right.
+func TestForgottenAnswer(t *testing.T) {
+	k := newKernel(t, Config{Seccomp: On})
+	k.onStop = func(platform.Thread, *platform.Event) platform.Action { return platform.Hold }
+	tk := k.load(progSpin)
+	tk.th.Resume()
+	time.Sleep(5 * time.Millisecond)
+	tk.th.Kick()
+	eventually(t, "held", tk.th.Held)
+	th := tk.th.(*Thread)
+	th.s.call(func() {
+		r := th.regs
+		r.Rax, r.Orig_rax = ^uint64(511), unix.SYS_READ
+		if err := ptraceSetRegs(th.tid, &r); err != nil {
+			t.Error(err)
+		}
+		th.mu.Lock()
+		th.state, th.fix, th.fixValue, th.kicked = running, true, 77, true
+		th.mu.Unlock()
+		th.s.kickStop(th)
+		if th.regs.Rax != 77 || th.regs.Orig_rax != noCall || !th.dirty || th.regs.Rip != r.Rip {
+			t.Errorf("rax %d, orig_rax %d", th.regs.Rax, th.regs.Orig_rax)
+		}
+		// The same without an answer: the call has not happened.
+		if err := ptraceSetRegs(th.tid, &r); err != nil {
+			t.Error(err)
+		}
+		th.mu.Lock()
+		th.state, th.kicked = running, true
+		th.mu.Unlock()
+		th.s.kickStop(th)
+		if th.regs.Rax != unix.SYS_READ || th.regs.Orig_rax != noCall || th.regs.Rip != r.Rip-2 {
+			t.Errorf("rax %d, orig_rax %d, rip %#x", th.regs.Rax, th.regs.Orig_rax, th.regs.Rip)
+		}
+	})
+	tk.th.Kill()
+	<-tk.proc.done
+}

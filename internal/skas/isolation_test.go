@@ -201,3 +201,59 @@ func TestCloseLeavesNothing(t *testing.T) {
 		}
 	}
 }
+
+// Whatever stands above the low half of rax, no call gets past the kernel.
+func TestHighBitsOfCallNumbers(t *testing.T) {
+	forBackends(t, func(t *testing.T, cfg Config) {
+		k := newKernel(t, cfg)
+		if got := k.run(progFuzz, 12345); len(got) != 0 {
+			t.Errorf("calls that did something: %v", got)
+		}
+	})
+}
+
+// The interpreter and the host agree about the filter's structure: every jump lands inside, and foreign calls are refused.
+func TestFilterDecisions(t *testing.T) {
+	l := lanes()
+	prog := buildFilter(&l)
+	const hi = 0x7fff << 32
+	const anon = unix.MAP_PRIVATE | unix.MAP_ANONYMOUS
+	for _, c := range []struct {
+		nr   int32
+		arch uint32
+		args platform.Args
+		want uint32
+	}{
+		{unix.SYS_GETPID, auditArchX86_64, platform.Args{}, retNotify},
+		{unix.SYS_GETPID, 0x40000003, platform.Args{}, unix.SECCOMP_RET_TRAP},
+		{unix.SYS_SCHED_YIELD, 0x40000003, platform.Args{}, unix.SECCOMP_RET_TRAP},
+		{unix.SYS_SCHED_YIELD | x32Bit, auditArchX86_64, platform.Args{}, retENOSYS},
+		{-1, auditArchX86_64, platform.Args{}, retAllow},
+		{unix.SYS_FORK, auditArchX86_64, platform.Args{}, retTrace},
+		{unix.SYS_FUTEX, auditArchX86_64, platform.Args{1: 0}, retAllow},
+		{unix.SYS_FUTEX, auditArchX86_64, platform.Args{1: 0xffffffff00000081}, retAllow},
+		{unix.SYS_FUTEX, auditArchX86_64, platform.Args{1: 6}, retTrace},   // LOCK_PI
+		{unix.SYS_FUTEX, auditArchX86_64, platform.Args{1: 265}, retAllow}, // WAIT_BITSET on CLOCK_REALTIME
+		{unix.SYS_ARCH_PRCTL, auditArchX86_64, platform.Args{0x1002}, retAllow},
+		{unix.SYS_ARCH_PRCTL, auditArchX86_64, platform.Args{0x2001}, retTrace},
+		{unix.SYS_MMAP, auditArchX86_64, platform.Args{0, 4096, 3, anon}, retAllow},
+		{unix.SYS_MMAP, auditArchX86_64, platform.Args{0, 1 << 32, 3, anon}, retTrace},
+		{unix.SYS_MMAP, auditArchX86_64, platform.Args{0, 4096, 3, unix.MAP_PRIVATE}, retTrace},
+		{unix.SYS_MMAP, auditArchX86_64, platform.Args{0, 4096, 3, anon | 1<<40}, retTrace},
+		{unix.SYS_MMAP, auditArchX86_64, platform.Args{0, 4096, 3, anon | unix.MAP_GROWSDOWN}, retTrace},
+		{unix.SYS_MMAP, auditArchX86_64, platform.Args{0, 4096, 3, anon, mapCookie<<32 | 3}, retNotify},
+		{unix.SYS_MMAP, auditArchX86_64, platform.Args{hi, 4096, 3, anon | unix.MAP_FIXED}, retTrace},
+		{unix.SYS_MUNMAP, auditArchX86_64, platform.Args{userMax, 4096}, retTrace},
+		{unix.SYS_MUNMAP, auditArchX86_64, platform.Args{userMax - 4096, 4096}, retAllow},
+		{unix.SYS_MUNMAP, auditArchX86_64, platform.Args{1 << 63, 4096}, retTrace},
+		{unix.SYS_MPROTECT, auditArchX86_64, platform.Args{4096, 4096, 8}, retTrace},
+		{unix.SYS_MPROTECT, auditArchX86_64, platform.Args{4096, 4096, 7 | 1<<32}, retTrace},
+		{unix.SYS_MADVISE, auditArchX86_64, platform.Args{4096, 4096, 4}, retAllow},
+		{unix.SYS_MADVISE, auditArchX86_64, platform.Args{4096, 4096, 9}, retTrace},
+		{unix.SYS_MADVISE, auditArchX86_64, platform.Args{4096, 4096, 100}, retTrace},
+	} {
+		if got := runFilter(prog, c.nr, c.arch, &c.args); got != c.want {
+			t.Errorf("call %d %#x: %#x, want %#x", c.nr, c.args, got, c.want)
+		}
+	}
+}

@@ -36,6 +36,7 @@ const (
 	progPeek
 	progYield
 	progBrkForever
+	progFuzz
 )
 
 const (

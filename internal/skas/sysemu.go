@@ -206,9 +206,8 @@ func (s *shard) watchStop(t *Thread) {
 	t.exitDue = false
 	if entry {
 		r := &t.regs
-		t.nr = int32(r.Orig_rax)
-		t.args = platform.Args{r.Rdi, r.Rsi, r.Rdx, r.R10, r.R8, r.R9}
-		if runFilter(t.p.filter, t.nr, info.arch, &t.args) != retAllow {
+		args := platform.Args{r.Rdi, r.Rsi, r.Rdx, r.R10, r.R8, r.R9}
+		if runFilter(t.p.filter, int32(r.Orig_rax), info.arch, &args) != retAllow {
 			t.goOn() // its exit is no business of ours either
 			return
 		}

@@ -252,6 +252,13 @@ func (s *shard) faultStop(t *Thread, sig unix.Signal) {
 	if !t.takeStopped(stopOther) {
 		return
 	}
+	if nr := int32(t.regs.Orig_rax); sig == unix.SIGILL && si.code == siKernel && (nr == sysUretprobe || nr == sysUprobe) {
+		// The host lets these through every filter (since Linux 6.14) and refuses them with a signal.
+		t.regs.Rax, t.regs.Orig_rax = entryRax, noCall
+		_ = ptraceSetRegs(t.tid, &t.regs)
+		t.goOn()
+		return
+	}
 	t.mu.Lock()
 	t.state, t.resumeWanted = stopped, false
 	stepping := t.step
@@ -269,7 +276,13 @@ func (s *shard) faultStop(t *Thread, sig unix.Signal) {
 	s.runStopHandler(t, true)
 }
 
-const trapTrace = 2 // TRAP_TRACE, sigaction(2)
+const (
+	trapTrace = 2    // TRAP_TRACE, sigaction(2)
+	siKernel  = 0x80 // SI_KERNEL
+
+	sysUretprobe = 335
+	sysUprobe    = 336
+)
 
 // runStopHandler tells the kernel about t.ev.
 func (s *shard) runStopHandler(t *Thread, onTracer bool) {
@@ -358,8 +371,8 @@ func nativeFutex(r *unix.PtraceRegs) bool {
 	if int32(r.Orig_rax) != unix.SYS_FUTEX {
 		return false
 	}
-	switch uint32(r.Rsi) &^ 128 {
-	case 0, 9:
+	switch uint32(r.Rsi) &^ (128 | 256) {
+	case 0, 9: // WAIT, WAIT_BITSET
 		return true
 	}
 	return false
