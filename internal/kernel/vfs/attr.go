@@ -1,8 +1,6 @@
 package vfs
 
 import (
-	"math"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
@@ -395,6 +393,3 @@ func Syncfs(_ Caller, f *File) error {
 	}
 	return f.Path.Dentry.sb.sb.Sync()
 }
-
-// MaxFileSize is the largest size of a file that the vfs can address.
-const MaxFileSize = math.MaxInt64

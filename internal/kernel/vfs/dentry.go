@@ -212,7 +212,7 @@ func (d *Dentry) kill() bool {
 	return true
 }
 
-// lookup finds name in d, from the cache or from the file system. The result (negative if the name does not exist) has a
+// lookupLocked finds name in d, from the cache or from the file system. The result (negative if the name does not exist) has a
 // reference. The caller holds d.mu.
 func (d *Dentry) lookupLocked(c Caller, name string) (*Dentry, error) {
 	if k := d.child(name); k != nil && k.tryGet() {
@@ -306,7 +306,7 @@ func (k *Dentry) move(np *Dentry, name string) {
 	}
 }
 
-// swap exchanges the places of two dentries. The caller holds both parents' mu.
+// swapDentries exchanges the places of two dentries. The caller holds both parents' mu.
 func swapDentries(a, b *Dentry) {
 	pa, pb := a.parent.Load(), b.parent.Load()
 	hashed := !a.has(dUncached)

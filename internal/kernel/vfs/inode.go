@@ -116,7 +116,8 @@ type Inode interface {
 	Forget()
 }
 
-// LinkFollower is an Inode of a magic link (/proc/<pid>/exe, fd/N): following it goes straight to a path.
+// LinkFollower is an Inode of a magic link (/proc/<pid>/exe, fd/N): following it goes straight to a path. The path is
+// borrowed: the vfs takes its own references, and ENOENT if it has gone. A nil Dentry means to follow Readlink's text.
 type LinkFollower interface {
 	Follow(c Caller) (Path, error)
 }

@@ -52,10 +52,10 @@ var lockTable struct {
 // posixLocks counts held POSIX locks, so that close(2) is cheap without them.
 var posixLocks atomic.Int64
 
-// locksOf returns the locks of an inode. The caller holds lockTable.mu.
-func locksOf(in Inode, make_ bool) *inodeLocks {
+// locksOf returns the locks of an inode, nil if there are none and create is not set. The caller holds lockTable.mu.
+func locksOf(in Inode, create bool) *inodeLocks {
 	l := lockTable.m[in]
-	if l == nil && make_ {
+	if l == nil && create {
 		if lockTable.m == nil {
 			lockTable.m = make(map[Inode]*inodeLocks)
 		}

@@ -297,7 +297,7 @@ func (w *walker) protectedLink(d *Dentry) error {
 	return unix.EACCES
 }
 
-// resolve walks to the end of a path and returns the place with references.
+// resolveTo walks to the end of a path and returns the place with references.
 func (w *walker) resolveTo(dir *File, path string) (Path, error) {
 	for {
 		p, err := w.attempt(dir, path)
@@ -333,9 +333,6 @@ func (w *walker) startPlace(dir *File) Path {
 	}
 	return w.c.FS().Cwd()
 }
-
-// AT_* flags that path lookups understand.
-const lookupFlags = unix.AT_SYMLINK_NOFOLLOW | unix.AT_SYMLINK_FOLLOW | unix.AT_EMPTY_PATH | unix.AT_NO_AUTOMOUNT
 
 // Lookup resolves a path. dir nil is AT_FDCWD. Flags are AT_SYMLINK_NOFOLLOW and AT_EMPTY_PATH. The caller must Put the
 // result.

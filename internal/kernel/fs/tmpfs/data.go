@@ -23,6 +23,8 @@ type data struct {
 	have  map[int64]uint64 // page/64 to bits
 	pages int64            // charged
 	seals uint32
+	// reserved is where the last fallocate ended: there may be pages up to it behind the end of the file.
+	reserved int64
 
 	mapped   int  // mappings
 	writable bool // there was a shared writable mapping since mapped was 0
@@ -140,7 +142,8 @@ func (in *inode) truncate(size int64) error {
 			in.recount()
 		}
 	} else if size < old {
-		in.zeroHeap(size, old-size)
+		in.zeroHeap(size, max(old, d.reserved)-size)
+		d.reserved = min(d.reserved, size)
 	}
 	in.attr.Size = size
 	in.touch()
@@ -486,6 +489,7 @@ func (in *inode) allocate(off, n int64) error {
 			d.heap[idx] = []byte{}
 		}
 	}
+	d.reserved = max(d.reserved, off+n)
 	return nil
 }
 

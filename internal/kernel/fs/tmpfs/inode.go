@@ -498,42 +498,41 @@ type dir struct {
 func (d *dir) ReadDir(_ vfs.Caller, _ *vfs.File, off int64, emit func(vfs.DirEnt) bool) error {
 	in := d.in
 	in.mu.RLock()
-	self, up := in.attr.Ino, in.parent.attr.Ino
+	up := in.parent.attr.Ino
+	in.mu.RUnlock()
+	if off == 0 {
+		if !emit(vfs.DirEnt{Name: ".", Ino: in.attr.Ino, Type: unix.DT_DIR, Off: 1}) {
+			return nil
+		}
+		off = 1
+	}
+	if off == 1 {
+		if !emit(vfs.DirEnt{Name: "..", Ino: up, Type: unix.DT_DIR, Off: 2}) {
+			return nil
+		}
+		off = 2
+	}
 	list := make([]*entry, 0, 64)
-	for off >= 0 {
-		if off == 0 {
-			if !emit(vfs.DirEnt{Name: ".", Ino: self, Type: unix.DT_DIR, Off: 1}) {
-				break
-			}
-			off = 1
-		}
-		if off == 1 {
-			if !emit(vfs.DirEnt{Name: "..", Ino: up, Type: unix.DT_DIR, Off: 2}) {
-				break
-			}
-			off = 2
-		}
-		// emit may touch guest memory: not with the lock.
+	for {
+		// emit may touch guest memory: collect some entries, then give them without the lock.
 		list = list[:0]
+		in.mu.RLock()
 		for i := in.find(off); i < len(in.order) && len(list) < cap(list); i++ {
 			if e := in.order[i]; !e.gone {
 				list = append(list, e)
 			}
 		}
-		if len(list) == 0 {
-			break
-		}
 		in.mu.RUnlock()
+		if len(list) == 0 {
+			return nil
+		}
 		for _, e := range list {
 			if !emit(vfs.DirEnt{Name: e.name, Ino: e.in.attr.Ino, Type: uint8(e.in.typ >> 12), Off: e.cookie}) {
 				return nil
 			}
 			off = e.cookie
 		}
-		in.mu.RLock()
 	}
-	in.mu.RUnlock()
-	return nil
 }
 
 // Fsync has nothing to write.

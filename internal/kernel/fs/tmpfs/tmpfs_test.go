@@ -318,6 +318,14 @@ func TestLimits(t *testing.T) {
 	if err := vfs.Mkdir(c, nil, "e", 0o755); err != unix.ENOSPC {
 		t.Errorf("fifth inode: %v", err)
 	}
+	must(t, vfs.Fallocate(c, f, unix.FALLOC_FL_KEEP_SIZE, 0, 16<<10))
+	if a := f.Attr(); a.Size != 5000 || a.Blocks != 32 {
+		t.Errorf("reserved: size %d, %d blocks", a.Size, a.Blocks)
+	}
+	must(t, vfs.Ftruncate(c, f, 4999))
+	if a := f.Attr(); a.Blocks != 16 {
+		t.Errorf("%d blocks after truncate", a.Blocks)
+	}
 	must(t, vfs.Unlink(c, nil, "f"))
 	must(t, vfs.Unlink(c, nil, "g"))
 	if st, _ := vfs.Statfs(c, nil, ".", 0); st.Bfree != 2 {
