@@ -193,6 +193,48 @@ func TestBigSparseFile(t *testing.T) {
 	}
 }
 
+// TestIndirect reads a file that needs blocks of all three indirections.
+func TestIndirect(t *testing.T) {
+	dir := t.TempDir()
+	f, err := os.Create(filepath.Join(dir, "f"))
+	must(t, err)
+	offs := []int64{0, 11 << 10, 12 << 10, 267 << 10, 268 << 10, 60 << 20, 70 << 20, 300<<20 + 17}
+	for _, o := range offs {
+		_, err := f.WriteAt(fmt.Appendf(nil, "at %d", o), o)
+		must(t, err)
+	}
+	must(t, f.Close())
+	sb := mountImage(t, Ext2, mkImage(t, dir, "8M", "-b", "1024", "-O", "none,filetype,large_file"))
+	in, err := sb.Root().Lookup(nil, "f")
+	must(t, err)
+	ops := openRegular(t, in)
+	for _, o := range offs {
+		want := fmt.Sprintf("at %d", o)
+		p := make([]byte, len(want))
+		if n, err := readAt(ops, p, o); err != nil || n != len(p) || string(p) != want {
+			t.Errorf("at %d: %q %v", o, p, err)
+		}
+		p = make([]byte, 3)
+		if n, err := readAt(ops, p, o+int64(len(want))); err != nil || string(p[:n]) != string(make([]byte, n)) {
+			t.Errorf("after %d: %q %v", o, p, err)
+		}
+	}
+	var data []int64
+	for off := int64(0); ; {
+		d, err := ops.(vfs.Seeker).Seek(nil, nil, off, unix.SEEK_DATA)
+		if err != nil {
+			break
+		}
+		data = append(data, d)
+		off, err = ops.(vfs.Seeker).Seek(nil, nil, d, unix.SEEK_HOLE)
+		must(t, err)
+	}
+	want := []int64{0, 11 << 10, 267 << 10, 60 << 20, 70 << 20, 300 << 20}
+	if fmt.Sprint(data) != fmt.Sprint(want) {
+		t.Errorf("data at %v, want %v", data, want)
+	}
+}
+
 func TestManyEntries(t *testing.T) {
 	dir := t.TempDir()
 	for i := range 5000 {
