@@ -43,8 +43,15 @@ const (
 
 var pools [maxClass - minClass + 1]sync.Pool
 
-// overhead is charged for each packet besides its data, about as much as Linux charges.
-const overhead = 512
+// charge is what n bytes of a packet cost their sender: as much as Linux's socket buffer (truesize), because programs see
+// how many messages fit.
+func charge(n int) int {
+	const head, tail = 256, 320 // struct sk_buff and struct skb_shared_info
+	if n+tail > 4096 {
+		return (n+4095)&^4095 + head + 512
+	}
+	return head + 1<<max(bits.Len(uint(n+tail-1)), 9)
+}
 
 // newPacket makes a packet with room for n bytes.
 func newPacket(n int) *packet {
@@ -105,10 +112,10 @@ func (q *queue) popLocked() *packet {
 	return p
 }
 
-// charge adds to what s has in queues.
+// addCharge adds to what s has in queues.
 func (s *Socket) addCharge(n int) { s.inFlight.Add(int64(n)) }
 
-// uncharge takes it back and tells writers when the socket becomes writable.
+// uncharge takes some of it back and tells writers when the socket becomes writable.
 func (s *Socket) uncharge(n int) {
 	snd := s.sndbuf.Load()
 	left := s.inFlight.Add(-int64(n))

@@ -184,7 +184,7 @@ func (s *Socket) sendChunk(c vfs.Caller, peer *Socket, ct *control, src *uio.Src
 		return 0, err
 	}
 	p.data = p.buf[:n]
-	p.cred, p.owner, p.charge = ct.cred, s, n+overhead
+	p.cred, p.owner, p.charge = ct.cred, s, charge(n)
 	s.addCharge(p.charge)
 	if len(ct.files) > 0 {
 		rightsMu.Lock()
@@ -226,9 +226,10 @@ func (s *Socket) appendTail(peer *Socket, cred ucred, src *uio.Src) (int, error)
 	old := len(p.data)
 	n, err := src.CopyIn(p.data[old : old+src.Len()])
 	p.data = p.data[:old+n]
-	p.charge += n
+	cost := charge(n)
+	p.charge += cost
 	q.bytes += n
-	s.addCharge(n)
+	s.addCharge(cost)
 	q.mu.Unlock()
 	if n > 0 {
 		peer.q.Notify(readable)
@@ -248,6 +249,9 @@ func (s *Socket) sendPacket(c vfs.Caller, m *socket.Msg, ct *control, src *uio.S
 	}
 	nonblock := m.Flags&unix.MSG_DONTWAIT != 0
 	t := s.SendTimeout()
+	if err := s.TakeError(); err != nil {
+		return 0, err
+	}
 	if s.shut.Load()&shutWr != 0 {
 		return 0, unix.EPIPE
 	}
@@ -260,7 +264,7 @@ func (s *Socket) sendPacket(c vfs.Caller, m *socket.Msg, ct *control, src *uio.S
 		return 0, err
 	}
 	p.data = p.buf[:n]
-	p.cred, p.owner, p.charge = ct.cred, s, n+overhead
+	p.cred, p.owner, p.charge = ct.cred, s, charge(n)
 	if a := s.addr.Load(); a != nil {
 		p.from = a.encode()
 	}
