@@ -1,7 +1,9 @@
 package host
 
 import (
+	"io"
 	"os"
+	"runtime/pprof"
 	"slices"
 	"sync"
 	"syscall"
@@ -42,18 +44,27 @@ func cleanUp() {
 }
 
 // patience is how long the clean-up may take before the program ends without the rest of it.
-const patience = 10 * time.Second
+const patience = 5 * time.Second
+
+// hurry ends the program with a status if the clean-up takes too long, showing where it waits.
+func hurry(status int) {
+	time.AfterFunc(patience, func() {
+		io.WriteString(Stderr, "the clean-up did not come to an end:\n")
+		pprof.Lookup("goroutine").WriteTo(Stderr, 1)
+		os.Exit(status)
+	})
+}
 
 // Exit cleans up and ends the program.
 func Exit(status int) {
-	time.AfterFunc(patience, func() { os.Exit(status) })
+	hurry(status)
 	cleanUp()
 	os.Exit(status)
 }
 
 // Die cleans up and ends the program by a signal's default action: SIGABRT for a guest panic.
 func Die(sig unix.Signal) {
-	time.AfterFunc(patience, func() { os.Exit(128 + int(sig)) })
+	hurry(128 + int(sig))
 	cleanUp()
 	resetSignal(sig)
 	unix.Kill(os.Getpid(), sig)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"syscall"
 
@@ -52,7 +53,7 @@ func StartJanitor(dir string) error {
 			break
 		}
 	}
-	janitor, err := os.StartProcess("/proc/self/exe", []string{janitorName, dir, strconv.Itoa(os.Getpid()), mode}, &os.ProcAttr{
+	janitor, err := startFromOwnThread([]string{janitorName, dir, strconv.Itoa(os.Getpid()), mode}, &os.ProcAttr{
 		Dir:   "/",
 		Env:   []string{"GOMAXPROCS=1", "GOGC=off"},
 		Files: files,
@@ -68,6 +69,23 @@ func StartJanitor(dir string) error {
 		janitor.Wait()
 	})
 	return nil
+}
+
+// startFromOwnThread starts a process of this executable from an OS thread that does nothing else from then on. A host
+// process is the child of the thread that made it: a thread of the pool might become a tracer later, which waits for its
+// children and must not find others among them.
+func startFromOwnThread(argv []string, attr *os.ProcAttr) (p *os.Process, err error) {
+	started := make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		p, err = os.StartProcess("/proc/self/exe", argv, attr)
+		close(started)
+		if err == nil {
+			select {}
+		}
+	}()
+	<-started
+	return p, err
 }
 
 // Janitor is the janitor's main function if the program was started as one; otherwise it returns at once. It must be the
