@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/fs/pseudo"
+	"github.com/user-mode-linux/linux/internal/kernel/task"
+	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
 
@@ -253,23 +255,101 @@ type nsFiles struct {
 	m  map[string]*vfs.File
 }
 
+// path is where a name space ("mnt:[4026531841]") is.
+func (ns *nsFiles) path(name string) (vfs.Path, error) {
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	f := ns.m[name]
+	if f == nil {
+		kind, num, _ := strings.Cut(strings.TrimSuffix(name, "]"), ":[")
+		ino, err := strconv.ParseUint(num, 10, 64)
+		if err != nil {
+			return vfs.Path{}, unix.ENOENT
+		}
+		ops := &nsFile{ns: ns, kind: kind}
+		in := pseudo.NewNumberedFile(ns.fs, ino, 0o444, func(vfs.Caller, *vfs.File) (vfs.FileOps, error) { return ops, nil })
+		f = vfs.NewAnonFileAt(name, in, ops, unix.O_RDONLY)
+		ns.m[name] = f
+	}
+	return f.Path, nil
+}
+
 func followNs(p *node, c vfs.Caller) (vfs.Path, error) {
 	name, err := linkNs(p, c)
 	if err != nil {
 		return vfs.Path{}, err
 	}
-	ns := &p.fs.ns
-	ns.mu.Lock()
-	defer ns.mu.Unlock()
-	f := ns.m[name]
-	if f == nil {
-		var ino uint64
-		if _, err := fmt.Sscanf(name[strings.IndexByte(name, '['):], "[%d]", &ino); err != nil {
-			return vfs.Path{}, unix.ENOENT
+	return p.fs.ns.path(name)
+}
+
+// nsFile is an open name space (ioctl_ns(2)).
+type nsFile struct {
+	vfs.FileBase
+	ns   *nsFiles
+	kind string
+}
+
+// The commands of ioctl_ns(2) (linux/nsfs.h).
+const (
+	nsGetUserns   = 0xb701
+	nsGetParent   = 0xb702
+	nsGetNSType   = 0xb703
+	nsGetOwnerUID = 0xb704
+)
+
+// nsTypes are the CLONE_ flags of the kinds.
+var nsTypes = map[string]uint64{
+	"cgroup": unix.CLONE_NEWCGROUP, "ipc": unix.CLONE_NEWIPC, "mnt": unix.CLONE_NEWNS, "net": unix.CLONE_NEWNET,
+	"pid": unix.CLONE_NEWPID, "time": unix.CLONE_NEWTIME, "user": unix.CLONE_NEWUSER, "uts": unix.CLONE_NEWUTS,
+}
+
+// Ioctl implements vfs.Ioctler. All name spaces belong to the initial user name space, which has no parent, as have the
+// pid name spaces.
+func (n *nsFile) Ioctl(c vfs.Caller, _ *vfs.File, cmd uint32, arg uint64) (uint64, error) {
+	switch cmd {
+	case nsGetNSType:
+		return nsTypes[n.kind], nil
+	case nsGetParent:
+		if n.kind != "user" && n.kind != "pid" {
+			return 0, unix.EINVAL
 		}
-		in := pseudo.NewNumberedFile(ns.fs, ino, 0o444)
-		f = vfs.NewAnonFileAt(name, in, vfs.FileBase{}, unix.O_RDONLY)
-		ns.m[name] = f
+		return 0, unix.EPERM
+	case nsGetOwnerUID:
+		if n.kind != "user" {
+			return 0, unix.EINVAL
+		}
+		var uid [4]byte // root
+		return 0, uio.WriteFull(c.Mem(), uid[:], arg)
+	case nsGetUserns:
+		if n.kind == "user" {
+			return 0, unix.EPERM
+		}
+		return n.ns.openUser(c)
 	}
-	return f.Path, nil
+	return 0, unix.ENOTTY
+}
+
+// openUser opens the user name space for the caller.
+func (ns *nsFiles) openUser(c vfs.Caller) (uint64, error) {
+	t, ok := c.(*task.Task)
+	if !ok {
+		return 0, unix.EPERM
+	}
+	name := fmt.Sprintf("user:[%d]", nsInodes["user"])
+	p, err := ns.path(name)
+	if err != nil {
+		return 0, err
+	}
+	in := p.Inode()
+	ops, err := in.Open(c, nil)
+	if err != nil {
+		return 0, err
+	}
+	f := vfs.NewAnonFileAt(name, in, ops, unix.O_RDONLY)
+	fd, err := t.Files().Install(t, f, 0, true)
+	if err != nil {
+		f.DecRef()
+		return 0, err
+	}
+	return uint64(fd), nil
 }

@@ -175,9 +175,9 @@ func NewLink(fs *FS, target string) *Symlink {
 // Readlink implements vfs.Inode.
 func (s *Symlink) Readlink(c vfs.Caller) (string, error) { return s.target(c) }
 
-// NewNumberedFile makes a file with an inode number that the caller chose, which can be neither read nor written.
-func NewNumberedFile(fs *FS, ino uint64, perm uint32) *File {
-	f := NewOpenFile(fs, perm, func(vfs.Caller, *vfs.File) (vfs.FileOps, error) { return vfs.FileBase{}, nil })
+// NewNumberedFile is NewOpenFile with an inode number that the caller chose.
+func NewNumberedFile(fs *FS, ino uint64, perm uint32, open OpenFunc) *File {
+	f := NewOpenFile(fs, perm, open)
 	f.ino = ino
 	return f
 }
