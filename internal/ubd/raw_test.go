@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -418,7 +419,7 @@ func TestSwitchBacking(t *testing.T) {
 func TestCowErrors(t *testing.T) {
 	back := imageFile(t, make([]byte, 8192))
 	p := cowFile(t, 3, back, nil)
-	must(t, os.Chtimes(back, unixTime(1000), unixTime(1000)))
+	must(t, os.Chtimes(back, time.Unix(1000, 0), time.Unix(1000, 0)))
 	st, err := os.Stat(p)
 	must(t, err)
 	if _, err := Open(&Spec{File: p}); err == nil || !strings.Contains(err.Error(), "vs 1000) of COW header vs backing file") ||

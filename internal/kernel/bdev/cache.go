@@ -138,10 +138,12 @@ func (c *Cache) readAhead(b *Buffer, n int) bool {
 			continue
 		}
 		x := c.pinLocked(b.Block + uint64(i))
-		x.mu.Lock() // free: nobody else knows x yet
 		c.mu.Unlock()
-		copy(x.data, p[i*c.size:])
-		x.valid.Store(true)
+		x.mu.Lock()
+		if !x.valid.Load() {
+			copy(x.data, p[i*c.size:])
+			x.valid.Store(true)
+		}
 		x.mu.Unlock()
 		x.Release()
 	}

@@ -11,8 +11,8 @@
 // Cache is a write-back-ready buffer cache over one Device: bounded, with read-ahead, and with the dirty state and flush
 // order that a journal needs.
 //
-// Lock order: registry.mu, then Node.mu. Cache.mu, then nothing; Buffer.mu is taken without Cache.mu and held
-// while the device is read. Device methods are called without registry.mu.
+// Lock order: registry.mu and Node.mu are leaves. Buffer.mu, held while the device is read or written, comes before
+// Cache.mu. Device methods are called without registry.mu, Node.mu and Cache.mu.
 //
 // Not here: request queues and schedulers (the host has them), a page cache for file data (the host's page cache is it),
 // coherence between a mounted file system's Cache and writes to the block special file.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -203,7 +204,7 @@ func corruptImages(t testing.TB) map[string][]byte {
 		"csum":   {"-b", "1024", "-N", "256", "-O", "none,filetype,ext_attr,dir_index,extent,metadata_csum,64bit,extra_isize"},
 	} {
 		img := mkImage(t, dir, "3M", args...)
-		cmd := execCommand(tool(t, "e2fsck"), "-fyD", img)
+		cmd := exec.Command(tool(t, "e2fsck"), "-fyD", img)
 		if o, err := cmd.CombinedOutput(); err != nil && cmd.ProcessState.ExitCode() > 1 {
 			t.Fatalf("%s: e2fsck: %v\n%s", name, err, o)
 		}

@@ -267,7 +267,7 @@ func TestTimesAndACL(t *testing.T) {
 	script := filepath.Join(t.TempDir(), "script")
 	must(t, os.WriteFile(script, []byte("sif f mtime @0x12345678\nsif f mtime_extra 0xee6b27fd\nsif f crtime @0x23456789\n"+
 		"sif f atime @-5\nea_set -f "+acl+" f system.posix_acl_access\n"), 0o644))
-	run1(t, "debugfs", "-w", "-f", script, img)
+	mustRun(t, "debugfs", "-w", "-f", script, img)
 	sb := mountImage(t, Ext4, img)
 	in, err := sb.Root().Lookup(nil, "f")
 	must(t, err)

@@ -11,6 +11,7 @@ import (
 	"sort"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -33,7 +34,7 @@ func tool(t testing.TB, name string) string {
 	return p
 }
 
-func run1(t testing.TB, name string, args ...string) string {
+func mustRun(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(tool(t, name), args...)
 	cmd.Env = append(os.Environ(), "MKE2FS_CONFIG=/dev/null", "LC_ALL=C")
@@ -49,7 +50,7 @@ func mkImage(t testing.TB, dir string, size string, args ...string) string {
 	t.Helper()
 	img := filepath.Join(t.TempDir(), "img")
 	a := append([]string{"-q", "-F", "-d", dir}, args...)
-	run1(t, "mke2fs", append(a, img, size)...)
+	mustRun(t, "mke2fs", append(a, img, size)...)
 	return img
 }
 
@@ -65,12 +66,10 @@ func (d *fileDevice) Size() int64 {
 }
 
 func (d *fileDevice) ReadAt(p []byte, off int64) (int, error) {
-	n, err := d.f.ReadAt(p, off)
-	if n == len(p) {
-		return n, nil
+	if n, _ := d.f.ReadAt(p, off); n < len(p) {
+		return n, unix.EIO
 	}
-	_ = err
-	return n, unix.EIO
+	return len(p), nil
 }
 
 func mountImage(t testing.TB, typ *vfs.FilesystemType, img string) *superBlock {
@@ -142,7 +141,7 @@ func makeTree(t testing.TB, dir string) {
 	}
 	must(f.Close())
 	must(os.Chmod(filepath.Join(dir, "size1"), 0o4755|os.ModeSetuid))
-	must(os.Chtimes(filepath.Join(dir, "size60"), unixTime(1_000_000_000, 123456789), unixTime(2_000_000_000, 987654321)))
+	must(os.Chtimes(filepath.Join(dir, "size60"), time.Unix(1_000_000_000, 123456789), time.Unix(2_000_000_000, 987654321)))
 	_ = unix.Setxattr(filepath.Join(dir, "size100"), "user.small", []byte("value"), 0)
 	_ = unix.Setxattr(filepath.Join(dir, "size100"), "user.big", data(600), 0)
 	if os.Geteuid() == 0 {
@@ -355,3 +354,7 @@ func (g *guestMemory) WriteAt(p []byte, addr uint64) (int, error) {
 }
 func (g *guestMemory) ReadV(p []byte, r []uio.Range) (int, error)  { panic("not used") }
 func (g *guestMemory) WriteV(p []byte, r []uio.Range) (int, error) { panic("not used") }
+
+func readAt(ops vfs.FileOps, p []byte, off int64) (int, error) {
+	return ops.Read(nil, nil, uio.ToBytes(p), off)
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -67,7 +68,7 @@ func TestRecovery(t *testing.T) {
 				fmt.Sprintf("jw -b %d %s", phys[2], second),
 				"jc", "",
 			}, "\n")))
-			run1(t, "debugfs", "-w", "-f", script, img)
+			mustRun(t, "debugfs", "-w", "-f", script, img)
 
 			seq := klog.Next()
 			sb = mountImage(t, Ext4, img)
@@ -85,7 +86,7 @@ func TestRecovery(t *testing.T) {
 			}
 
 			// The host's own recovery must come to the same.
-			cmd := execCommand(tool(t, "e2fsck"), "-fy", img)
+			cmd := exec.Command(tool(t, "e2fsck"), "-fy", img)
 			if out, err := cmd.CombinedOutput(); err != nil && cmd.ProcessState.ExitCode() > 1 {
 				t.Fatalf("e2fsck: %v\n%s", err, out)
 			}
@@ -105,7 +106,7 @@ func TestDamagedJournal(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(dir, "f"), []byte("content"), 0o644))
 	img := mkImage(t, dir, "8M", "-b", "1024", "-O", "none,filetype,has_journal,ext_attr,extent", "-J", "size=1")
-	run1(t, "debugfs", "-w", "-R", "set_super_value feature_incompat 0x46", img)
+	mustRun(t, "debugfs", "-w", "-R", "set_super_value feature_incompat 0x46", img)
 	sb := mountImage(t, Ext4, img)
 	in, err := sb.iget(8, true)
 	must(t, err)

@@ -3,10 +3,10 @@ package ext4
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"testing"
-	"time"
 	"weak"
 
 	"golang.org/x/sys/unix"
@@ -14,8 +14,6 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/bdev"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
-
-func unixTime(sec, nsec int64) time.Time { return time.Unix(sec, nsec) }
 
 // matrix is the kinds of file system that are tried.
 var matrix = []struct {
@@ -55,12 +53,11 @@ func TestMatrix(t *testing.T) {
 		t.Run(m.name, func(t *testing.T) {
 			img := mkImage(t, dir, "48M", m.args...)
 			// e2fsck -D builds the hash trees, which mke2fs -d does not.
-			indexed := img
 			for _, step := range []string{"fresh", "indexed"} {
 				if step == "indexed" {
 					fsck(t, img)
 				}
-				sb := mountImage(t, m.typ, indexed)
+				sb := mountImage(t, m.typ, img)
 				compareTree(t, sb.Root(), dir, "")
 				st := sb.Statfs()
 				if st.Blocks == 0 || st.Bfree > st.Blocks || st.Bavail > st.Bfree || st.Ffree >= st.Files {
@@ -83,7 +80,7 @@ func TestMatrix(t *testing.T) {
 // fsck runs e2fsck -fyD, which optimises directories.
 func fsck(t *testing.T, img string) {
 	t.Helper()
-	cmd := execCommand(tool(t, "e2fsck"), "-fyD", img)
+	cmd := exec.Command(tool(t, "e2fsck"), "-fyD", img)
 	if out, err := cmd.CombinedOutput(); err != nil && cmd.ProcessState.ExitCode() > 1 {
 		t.Fatalf("e2fsck: %v\n%s", err, out)
 	}
@@ -101,7 +98,7 @@ func TestHashVersions(t *testing.T) {
 		for _, sign := range []string{"signed_hash", "unsigned_hash"} {
 			t.Run(h+"-"+sign, func(t *testing.T) {
 				img := mkImage(t, dir, "16M", "-b", "1024", "-N", "3000", "-O", ext4Features)
-				run1(t, "tune2fs", "-E", "hash_alg="+h, img)
+				mustRun(t, "tune2fs", "-E", "hash_alg="+h, img)
 				setHashSign(t, img, sign == "unsigned_hash")
 				fsck(t, img)
 				sb := mountImage(t, Ext4, img)
@@ -137,7 +134,7 @@ func setHashSign(t *testing.T, img string, unsigned bool) {
 	if unsigned {
 		flag = "2"
 	}
-	run1(t, "debugfs", "-w", "-R", "set_super_value flags "+flag, img)
+	mustRun(t, "debugfs", "-w", "-R", "set_super_value flags "+flag, img)
 }
 
 func TestBigSparseFile(t *testing.T) {
