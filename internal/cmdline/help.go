@@ -28,9 +28,9 @@ const exitHelp = `Exit status:
     0             the guest was halted (or what the guest wrote to /proc/exitcode)
     status        of the command, with exec=; 128+n if signal n ended it
     1             the command line cannot be used, or SIGINT or SIGTERM ended the program
-    123           the guest panicked, with exec=
+    123           the guest panicked, with exec= (also if its root has no shell)
     124           timeout= ended the guest
-    125           the guest could not be started, or exec= found no shell
+    125           the guest could not be started
     134 (SIGABRT) the guest panicked, without exec=; panic_exit= sets another status
 `
 
