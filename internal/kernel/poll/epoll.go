@@ -63,6 +63,8 @@ type item struct {
 
 // EPoll is an epoll instance.
 type EPoll struct {
+	vfs.NoSeek
+
 	q wait.Queue
 
 	// mu guards items and is held while events are collected.
@@ -451,9 +453,6 @@ func (ep *EPoll) Readiness(mask wait.Events) (ev wait.Events) {
 
 // WaitQueue is notified when a file becomes ready.
 func (ep *EPoll) WaitQueue() *wait.Queue { return &ep.q }
-
-// Stream marks a file without a position.
-func (ep *EPoll) Stream() {}
 
 func (ep *EPoll) Read(vfs.Caller, *vfs.File, *uio.Dst, int64) (int, error)  { return 0, unix.EINVAL }
 func (ep *EPoll) Write(vfs.Caller, *vfs.File, *uio.Src, int64) (int, error) { return 0, unix.EINVAL }

@@ -16,6 +16,8 @@ import (
 
 // EventFD is the counter of eventfd(2).
 type EventFD struct {
+	vfs.NoSeek
+
 	semaphore bool // immutable
 	q         wait.Queue
 
@@ -39,9 +41,6 @@ func (e *EventFD) Add(n uint64) {
 	e.mu.Unlock()
 	e.q.Notify(wait.In | wait.RdNorm)
 }
-
-// Stream marks a file without a position.
-func (e *EventFD) Stream() {}
 
 func (e *EventFD) Read(c vfs.Caller, f *vfs.File, dst *uio.Dst, _ int64) (int, error) {
 	if dst.Len() < 8 {
@@ -115,13 +114,13 @@ func (e *EventFD) Readiness(mask wait.Events) (ev wait.Events) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.count > 0 {
-		ev |= wait.In | wait.RdNorm
+		ev |= wait.In
 	}
 	if e.count == math.MaxUint64 {
 		ev |= wait.Err
 	}
 	if e.count < eventMax {
-		ev |= wait.Out | wait.WrNorm
+		ev |= wait.Out
 	}
 	return ev & mask
 }

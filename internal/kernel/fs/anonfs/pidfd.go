@@ -22,6 +22,8 @@ type Process interface {
 
 // PidFD is the file of pidfd_open(2).
 type PidFD struct {
+	vfs.NoSeek
+
 	vfs.FileBase
 	proc Process
 }
@@ -38,9 +40,6 @@ func PidFDOf(f *vfs.File) Process {
 	}
 	return nil
 }
-
-// Stream marks a file without a position.
-func (p *PidFD) Stream() {}
 
 // WaitQueue is the queue of the process's exit.
 func (p *PidFD) WaitQueue() *wait.Queue { return p.proc.ExitQueue() }

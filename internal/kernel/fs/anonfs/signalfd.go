@@ -27,6 +27,8 @@ type SignalSource interface {
 // look at those of the process that made the file; after a fork that is a difference to Linux only for a child that polls
 // an inherited signalfd.
 type SignalFD struct {
+	vfs.NoSeek
+
 	mask atomic.Uint64
 	src  SignalSource
 }
@@ -53,9 +55,6 @@ func (s *SignalFD) SetMask(mask arch.SigSet) {
 }
 
 func (s *SignalFD) sigset() arch.SigSet { return arch.SigSet(s.mask.Load()) }
-
-// Stream marks a file without a position.
-func (s *SignalFD) Stream() {}
 
 func (s *SignalFD) Read(c vfs.Caller, f *vfs.File, dst *uio.Dst, _ int64) (int, error) {
 	if dst.Len() < arch.SignalfdSize {
@@ -106,7 +105,7 @@ func (s *SignalFD) Readiness(mask wait.Events) wait.Events {
 	if s.src.PendingSignals()&s.sigset() == 0 {
 		return 0
 	}
-	return mask & (wait.In | wait.RdNorm)
+	return mask & wait.In
 }
 
 // Release does nothing.

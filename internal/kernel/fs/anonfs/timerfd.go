@@ -17,6 +17,8 @@ import (
 
 // TimerFD is the timer of timerfd_create(2).
 type TimerFD struct {
+	vfs.NoSeek
+
 	clock int // immutable
 	q     wait.Queue
 
@@ -154,9 +156,6 @@ func (t *TimerFD) wantLocked() {
 	}
 }
 
-// Stream marks a file without a position.
-func (t *TimerFD) Stream() {}
-
 func (t *TimerFD) Read(c vfs.Caller, f *vfs.File, dst *uio.Dst, _ int64) (int, error) {
 	if dst.Len() < 8 {
 		return 0, unix.EINVAL
@@ -197,7 +196,7 @@ func (t *TimerFD) Readiness(mask wait.Events) wait.Events {
 	if t.ticks == 0 {
 		return 0
 	}
-	return mask & (wait.In | wait.RdNorm)
+	return mask & wait.In
 }
 
 // Ioctl has TFD_IOC_SET_TICKS.

@@ -83,6 +83,8 @@ func (e *event) encode() []byte {
 
 // Instance is an inotify instance.
 type Instance struct {
+	vfs.NoSeek
+
 	q   wait.Queue
 	uid uint32 // who is charged
 
@@ -277,9 +279,6 @@ func (in *Instance) queueEvent(e event) {
 	in.mu.Unlock()
 	in.q.Notify(wait.In | wait.RdNorm)
 }
-
-// Stream marks a file without a position.
-func (in *Instance) Stream() {}
 
 func (in *Instance) Read(c vfs.Caller, f *vfs.File, dst *uio.Dst, _ int64) (int, error) {
 	done := 0
