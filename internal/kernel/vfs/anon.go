@@ -157,3 +157,12 @@ func NewAnonFileAt(name string, in Inode, ops FileOps, flags uint32) *File {
 	}
 	return newAnonFile(s.(*super), name, in, ops, flags)
 }
+
+// NoSeek is embedded in the FileOps of eventfd, epoll and the like: streams on which lseek does nothing and succeeds.
+type NoSeek struct{}
+
+// Stream marks a file without a position.
+func (NoSeek) Stream() {}
+
+// Seek does nothing.
+func (NoSeek) Seek(Caller, *File, int64, int) (int64, error) { return 0, nil }

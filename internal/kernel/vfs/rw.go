@@ -244,6 +244,9 @@ func Seek(c Caller, f *File, off int64, whence int) (int64, error) {
 		return 0, unix.EBADF
 	}
 	if f.stream {
+		if s, ok := f.Ops.(Seeker); ok {
+			return s.Seek(c, f, off, whence)
+		}
 		return 0, unix.ESPIPE
 	}
 	f.posMu.Lock()
