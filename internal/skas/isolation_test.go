@@ -2,10 +2,13 @@ package skas
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -256,4 +259,46 @@ func TestFilterDecisions(t *testing.T) {
 			t.Errorf("call %d %#x: %#x, want %#x", c.nr, c.args, got, c.want)
 		}
 	}
+}
+
+// A child that was started from a thread which then becomes a tracer is neither reaped nor waited for.
+func TestForeignChildren(t *testing.T) {
+	cmds := make(chan *exec.Cmd, 64)
+	var wg sync.WaitGroup
+	for range 8 { // on as many threads as there are
+		wg.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			c := exec.Command("/proc/self/exe", "-test.run=^TestForeignChildren$")
+			c.Env = append(os.Environ(), "SKAS_SLEEP=1")
+			in, err := c.StdinPipe()
+			if err != nil || c.Start() != nil {
+				t.Error("no child")
+				return
+			}
+			_ = in
+			cmds <- c
+		})
+	}
+	wg.Wait()
+	close(cmds)
+	k := newKernel(t, Config{})
+	if got := k.run(progForks, 5); !slices.Equal(got, []int64{5}) {
+		t.Error(got)
+	}
+	k.p.Close()
+	for c := range cmds {
+		_ = c.Process.Kill()
+		if err := c.Wait(); err == nil || c.ProcessState == nil {
+			t.Errorf("child was lost: %v", err)
+		}
+	}
+}
+
+func TestMain(m *testing.M) {
+	if os.Getenv("SKAS_SLEEP") != "" {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
 }

@@ -75,6 +75,14 @@ func wait4(pid int, ws *unix.WaitStatus, options int, ru *unix.Rusage) (int, err
 	return int(r), nil
 }
 
+// threadHasChildren reports whether wait4 with WNOTHREAD would find any child on this OS thread.
+func threadHasChildren() bool {
+	var info siginfo
+	_, _, e := syscall.RawSyscall6(syscall.SYS_WAITID, unix.P_ALL, 0, uintptr(unsafe.Pointer(&info)),
+		unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL|unix.WNOTHREAD, 0, 0)
+	return e == 0
+}
+
 func tgkill(tgid, tid int, sig unix.Signal) {
 	syscall.RawSyscall(syscall.SYS_TGKILL, uintptr(tgid), uintptr(tid), uintptr(sig))
 }

@@ -61,6 +61,15 @@ func startShard(p *Platform, idx, opsFd int, filter []unix.SockFilter) (*shard, 
 // platform: the stubs die with it.
 func (s *shard) trace(opsFd int, filter []unix.SockFilter, errc chan<- error) {
 	runtime.LockOSThread()
+	if threadHasChildren() {
+		// Processes that were started from this thread before it was ours (helpers of drivers) are not ours to wait for.
+		// Keep the thread until the tracer has another one.
+		started := make(chan error)
+		go s.trace(opsFd, filter, started)
+		errc <- <-started
+		runtime.UnlockOSThread()
+		return
+	}
 	s.tid = unix.Gettid()
 	var err error
 	if s.fam, err = newFamily(opsFd, filter); err != nil {
