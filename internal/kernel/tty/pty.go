@@ -63,9 +63,11 @@ func OpenMaster(c vfs.Caller, f *vfs.File, host PtyHost) (vfs.FileOps, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.mu.Lock() // OpenSlave may be looking already
 	p.index = i
 	p.slave.name = "pts/" + strconv.Itoa(i)
 	p.slave.minor = uint32(i)
+	p.mu.Unlock()
 	return &master{p: p}, nil
 }
 
@@ -318,7 +320,7 @@ func (m *master) Readiness(mask wait.Events) wait.Events {
 	p := m.p
 	var ev wait.Events
 	p.mu.Lock()
-	if p.used() > 0 || p.slaveClosed {
+	if p.used() > 0 {
 		ev |= readEvents
 	}
 	if p.packet && p.pktStatus != 0 {

@@ -53,7 +53,16 @@ func (m *master) Ioctl(c vfs.Caller, vf *vfs.File, cmd uint32, arg uint64) (uint
 		return 0, a.outInt(0)
 	case unix.TCFLSH:
 		return 0, m.flush(arg)
-	case unix.TCSBRK, unix.TCSBRKP, unix.TIOCSBRK, unix.TIOCCBRK, unix.TIOCNXCL:
+	case unix.TCSBRK, unix.TCSBRKP, unix.TIOCSBRK, unix.TIOCCBRK, unix.TIOCEXCL, unix.TIOCNXCL:
+		return 0, nil // a master is opened only once
+	case unix.TIOCGEXCL:
+		return 0, a.outInt(0)
+	case unix.TIOCSETD:
+		if n, err := a.inInt(); err != nil {
+			return 0, err
+		} else if n != 0 {
+			return 0, unix.EINVAL
+		}
 		return 0, nil
 	case unix.TIOCGETD:
 		return 0, a.outInt(0)

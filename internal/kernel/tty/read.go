@@ -58,6 +58,8 @@ func (f *file) Read(c vfs.Caller, vf *vfs.File, dst *uio.Dst, _ int64) (int, err
 			continue
 		}
 		switch {
+		case end && done == 0 && t.masterClosed():
+			return 0, unix.EIO
 		case end, done > 0 && done >= m.need, m.poll:
 			return done, nil
 		case vf.Nonblock() && done > 0:
@@ -72,6 +74,8 @@ func (f *file) Read(c vfs.Caller, vf *vfs.File, dst *uio.Dst, _ int64) (int, err
 				canonical(&t.termios) != m.canon
 		})
 		switch {
+		case err == nil && f.hung.Load() && done == 0 && t.masterClosed():
+			return 0, unix.EIO // the reader saw the master go; later reads return 0
 		case err == unix.ETIMEDOUT, err != nil && done > 0, err == nil && f.hung.Load():
 			return done, nil
 		case err != nil:
@@ -85,6 +89,13 @@ func (f *file) Read(c vfs.Caller, vf *vfs.File, dst *uio.Dst, _ int64) (int, err
 		}
 		t.mu.Unlock()
 	}
+}
+
+// masterClosed tells whether the other side of a pty is gone.
+func (t *TTY) masterClosed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.otherClosed
 }
 
 // readMode says when a read is complete (termios(3), "Canonical and noncanonical mode").
