@@ -66,6 +66,8 @@ func (m *master) Ioctl(c vfs.Caller, vf *vfs.File, cmd uint32, arg uint64) (uint
 		return 0, nil
 	case unix.TIOCGETD:
 		return 0, a.outInt(0)
+	case unix.TCXONC:
+		return 0, m.flowControl(arg)
 	case unix.TIOCCONS:
 		return 0, unix.EINVAL
 	case unix.TIOCNOTTY:
@@ -74,6 +76,22 @@ func (m *master) Ioctl(c vfs.Caller, vf *vfs.File, cmd uint32, arg uint64) (uint
 		return 0, a.outInt(int32(encodeDev(128, uint32(p.index))))
 	}
 	return 0, t.commonIoctl(c, vf, cmd, a, true, nil)
+}
+
+// flowControl is TCXONC on a master: TCIOFF and TCION type STOP and START into the slave. Its output is what the program
+// behind it writes by itself, so there is nothing for TCOOFF to stop.
+func (m *master) flowControl(arg uint64) error {
+	t := m.p.slave
+	switch arg {
+	case unix.TCOOFF, unix.TCOON:
+	case unix.TCIOFF:
+		t.Receive([]byte{0x13})
+	case unix.TCION:
+		t.Receive([]byte{0x11})
+	default:
+		return unix.EINVAL
+	}
+	return nil
 }
 
 // flush is TCFLSH on a master: its input is the slave's output, and the other way round.
