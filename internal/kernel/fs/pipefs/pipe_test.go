@@ -349,3 +349,62 @@ func BenchmarkPipe64K(b *testing.B) {
 		r.Ops.Read(c, r, dst, 0)
 	}
 }
+
+// TestFIFOStorm opens and closes one FIFO from several sides.
+func TestFIFOStorm(t *testing.T) {
+	in := vfs.NewAnonInode(nil, unix.S_IFIFO|0o600)
+	var wg sync.WaitGroup
+	for _, flags := range []uint32{unix.O_RDWR, unix.O_RDONLY | unix.O_NONBLOCK, unix.O_WRONLY | unix.O_NONBLOCK} {
+		wg.Go(func() {
+			c := anontest.New()
+			for range 500 {
+				f, err := openFIFO(c, in, flags)
+				if err == unix.ENXIO && flags&unix.O_ACCMODE == unix.O_WRONLY {
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				f.Ops.Readiness(wait.All)
+				f.DecRef()
+			}
+		})
+	}
+	wg.Wait()
+	if len(fifos.m) != 0 {
+		t.Fatal("FIFO is still in the table")
+	}
+}
+
+// TestPipeAtomicWrites checks that writes of up to PIPE_BUF are not mixed.
+func TestPipeAtomicWrites(t *testing.T) {
+	r, w := New(anontest.New(), 0)
+	var wg sync.WaitGroup
+	const size, count = 3000, 200
+	for id := range byte(3) {
+		wg.Go(func() {
+			c, p := anontest.New(), bytes.Repeat([]byte{id}, size)
+			for range count {
+				if n, err := write(c, w, p); n != size || err != nil {
+					t.Error(n, err)
+				}
+			}
+		})
+	}
+	c := anontest.New()
+	for range 3 * count {
+		var msg []byte
+		for len(msg) < size {
+			p, err := read(c, r, size-len(msg))
+			if err != nil {
+				t.Fatal(err)
+			}
+			msg = append(msg, p...)
+		}
+		if !bytes.Equal(msg, bytes.Repeat(msg[:1], size)) {
+			t.Fatal("writes are mixed")
+		}
+	}
+	wg.Wait()
+}
