@@ -37,7 +37,7 @@ func tool(t testing.TB, name string) string {
 func mustRun(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(tool(t, name), args...)
-	cmd.Env = append(os.Environ(), "MKE2FS_CONFIG=/dev/null", "LC_ALL=C")
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)

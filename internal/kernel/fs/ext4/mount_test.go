@@ -21,6 +21,9 @@ var matrix = []struct {
 	typ  *vfs.FilesystemType
 	args []string
 }{
+	{"ext2-default", Ext2, []string{"-t", "ext2"}},
+	{"ext3-default", Ext3, []string{"-t", "ext3"}},
+	{"ext4-default", Ext4, []string{"-t", "ext4"}},
 	{"ext2-1k", Ext2, []string{"-t", "ext2", "-b", "1024", "-O", "none,filetype,sparse_super,ext_attr"}},
 	{"ext2-4k-as-ext4", Ext4, []string{"-t", "ext2", "-b", "4096", "-O", "ext_attr"}},
 	{"ext2-nofiletype", Ext2, []string{"-t", "ext2", "-b", "1024", "-I", "128", "-O", "none,ext_attr"}},

@@ -139,8 +139,11 @@ func TestThroughVFS(t *testing.T) {
 	}
 }
 
-// sourceTree is a large real tree: Go's own sources.
+// sourceTree is a large real tree: EXT4_TREE, or a part of Go's own sources.
 func sourceTree(t testing.TB) string {
+	if dir := os.Getenv("EXT4_TREE"); dir != "" {
+		return dir
+	}
 	dir := filepath.Join(runtime.GOROOT(), "src", "cmd", "compile")
 	if _, err := os.Stat(dir); err != nil {
 		t.Skip("Go's sources are not installed")
@@ -151,7 +154,7 @@ func sourceTree(t testing.TB) string {
 // TestDeepTree compares a tree of a few thousand files, with several readers at once.
 func TestDeepTree(t *testing.T) {
 	dir := sourceTree(t)
-	img := mkImage(t, dir, "200M", "-b", "4096", "-O", ext4Features)
+	img := mkImage(t, dir, "3G", "-b", "4096", "-O", ext4Features)
 	fsck(t, img)
 	b := bootImage(t, "r="+img)
 	var names []string
