@@ -49,6 +49,8 @@ type Platform struct {
 	threads threadTable
 	monitor monitor
 	closing atomic.Bool
+	// xstateSize is the size of the host's XSAVE area, 0 as long as it is not known.
+	xstateSize atomic.Int32
 	caps    *Capabilities
 	filter  []unix.SockFilter
 

@@ -195,16 +195,21 @@ const xstateMax = 16 << 10
 
 // FPState implements platform.Thread.
 func (t *Thread) FPState() ([]byte, error) {
-	p := make([]byte, xstateMax)
-	var n int
-	err := t.s.do(t, func() (err error) {
-		n, err = ptraceGetXState(t.tid, p)
+	size := int(t.p.xstateSize.Load())
+	if size == 0 {
+		size = xstateMax
+	}
+	p := make([]byte, size)
+	err := t.s.do(t, func() error {
+		n, err := ptraceGetXState(t.tid, p)
+		p = p[:n]
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return p[:n], nil
+	t.p.xstateSize.Store(int32(len(p)))
+	return p, nil
 }
 
 // SetFPState implements platform.Thread.

@@ -13,7 +13,8 @@
 //     returns Offload before it has changed anything, and is called again on a goroutine where it may.
 //   - Stop: the thread stopped for another reason: it was kicked, or it faulted. Held is true. Runs on the tracer thread
 //     under the same rule (return Offload to be called again elsewhere).
-//   - Exited: the host thread is gone.
+//   - Exited: the host thread is gone. The first thread of a process is reported after all its others, even if it ended
+//     before them.
 //
 // For one thread these calls never overlap, except that Exited may come while a Syscall handler of that thread is still
 // running (the process was killed): then everything the handler does to the thread is ignored.
@@ -112,7 +113,8 @@ const (
 	Fault
 	// BadArch: the thread used int 0x80, an x32 number or another foreign way to make a system call.
 	BadArch
-	// SyscallEntry and SyscallExit: a native-lane call of a thread that is watched (Thread.Watch).
+	// SyscallEntry and SyscallExit: a native-lane call of a thread that is watched (Thread.Watch). At the entry Orig_rax
+	// is the number; resumed as it is the thread makes the call, after SetRegs it does not, and rax is the result.
 	SyscallEntry
 	// SyscallExit: see SyscallEntry.
 	SyscallExit
