@@ -505,3 +505,23 @@ func BenchmarkPread(b *testing.B) {
 		g.call(unix.SYS_PREAD64, fd, buf, 100, 0)
 	}
 }
+
+// TestHostnamePoll holds that a program which polls the host name's file learns of a change once.
+func TestHostnamePoll(t *testing.T) {
+	g := newGuest(t)
+	procfs.New(procfs.Config{Kernel: g.t.K})
+	g.ok(unix.SYS_MKDIR, g.str("/proc"), 0o755)
+	g.ok(unix.SYS_MOUNT, g.str("none"), g.str("/proc"), g.str("proc"), 0, 0)
+	fd := g.ok(unix.SYS_OPEN, g.str("/proc/sys/kernel/hostname"), unix.O_RDONLY)
+	pfd := g.alloc([]byte{byte(fd), 0, 0, 0, unix.POLLPRI, 0, 0, 0})
+	if n := g.ok(unix.SYS_POLL, pfd, 1, 0); n != 0 {
+		t.Errorf("before: %d", n)
+	}
+	g.ok(unix.SYS_SETHOSTNAME, g.str("changed"), 7)
+	if n := g.ok(unix.SYS_POLL, pfd, 1, 0); n != 1 {
+		t.Errorf("after a change: %d", n)
+	}
+	if n := g.ok(unix.SYS_POLL, pfd, 1, 0); n != 0 {
+		t.Errorf("again: %d", n)
+	}
+}

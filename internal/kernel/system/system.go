@@ -23,8 +23,12 @@ var names struct {
 
 func init() { names.host, names.domain = "(none)", "(none)" }
 
-// Changed is notified when the host or domain name changes (poll on /proc/sys/kernel/hostname).
-var Changed wait.Queue
+// Changed is notified when the host or domain name changes (poll on /proc/sys/kernel/hostname), and Changes counts how
+// often they have.
+var (
+	Changed wait.Queue
+	Changes atomic.Uint64
+)
 
 // Hostname is the name that sethostname(2) sets.
 func Hostname() string { names.RLock(); defer names.RUnlock(); return names.host }
@@ -45,6 +49,7 @@ func set(p *string, s string) error {
 	names.Lock()
 	*p = s
 	names.Unlock()
+	Changes.Add(1)
 	Changed.Notify(wait.Err | wait.Pri)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -77,16 +78,36 @@ func keptText(d *pseudo.Dir, name, text string) {
 
 // addString adds a line of text that is read with get and written with set.
 func addString(d *pseudo.Dir, name string, get func() string, set func(string) error) {
-	d.AddFile(name, 0o644, func(_ vfs.Caller, w *bytes.Buffer) error {
+	show, store := lineOf(get, set)
+	d.AddFile(name, 0o644, show, store)
+}
+
+// lineOf makes the functions of a file with one line.
+func lineOf(get func() string, set func(string) error) (pseudo.ShowFunc, pseudo.StoreFunc) {
+	show := func(_ vfs.Caller, w *bytes.Buffer) error {
 		w.WriteString(get())
 		w.WriteByte('\n')
 		return nil
-	}, func(_ vfs.Caller, p []byte) error {
+	}
+	return show, func(_ vfs.Caller, p []byte) error {
 		if i := bytes.IndexAny(p, "\x00\n"); i >= 0 {
 			p = p[:i]
 		}
 		return set(string(p))
-	})
+	}
+}
+
+// addName adds one of the names that uname(2) gives. Programs poll the file to learn of a change.
+func addName(d *pseudo.Dir, name string, get func() string, set func(string) error) {
+	show, store := lineOf(get, func(s string) error { return set(s[:min(len(s), system.NameMax)]) })
+	d.Add(name, pseudo.NewOpenFile(d.FS(), 0o644, func(vfs.Caller, *vfs.File) (vfs.FileOps, error) {
+		var seen atomic.Uint64
+		seen.Store(system.Changes.Load())
+		return &pseudo.Text{Show: show, Store: store, Queue: &system.Changed, Changed: func() bool {
+			now := system.Changes.Load()
+			return seen.Swap(now) != now
+		}}, nil
+	}))
 }
 
 // numbers reads n numbers that a program wrote.
@@ -111,8 +132,8 @@ func (fs *FS) addSysKernel(d *pseudo.Dir) {
 	d.AddText("osrelease", abi.Release+"\n")
 	d.AddText("version", abi.Version+"\n")
 	d.AddText("arch", abi.Machine+"\n")
-	addString(d, "hostname", system.Hostname, func(s string) error { return system.SetHostname(cut(s)) })
-	addString(d, "domainname", system.Domainname, func(s string) error { return system.SetDomainname(cut(s)) })
+	addName(d, "hostname", system.Hostname, system.SetHostname)
+	addName(d, "domainname", system.Domainname, system.SetDomainname)
 
 	addNumber(d, "pid_max", 0, 0, func() int64 { return task.MaxPID }, nil)
 	addNumber(d, "threads-max", 20, task.MaxPID, func() int64 { return int64(fs.k.ThreadsMax.Load()) },
@@ -165,9 +186,6 @@ func (fs *FS) addSysKernel(d *pseudo.Dir) {
 		return nil
 	})
 }
-
-// cut shortens a name to what uname(2) can tell, as a write to the file does.
-func cut(s string) string { return s[:min(len(s), system.NameMax)] }
 
 // uuid is a random (version 4) UUID.
 func uuid() string {
