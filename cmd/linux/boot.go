@@ -149,11 +149,12 @@ func guest(cfg *cmdline.Config, root *io.SectionReader) (kernel.Config, error) {
 	return k, nil
 }
 
-// stdio makes the program's own standard streams those of the command of exec=.
+// stdio makes the program's own standard streams those of the command of exec=. Its standard error goes to our standard
+// output too: standard error is for messages of the kernel.
 func stdio(t *task.Task) ([3]*vfs.File, error) {
 	var files [3]*vfs.File
 	for fd, flags := range []uint32{unix.O_RDONLY, unix.O_WRONLY, unix.O_WRONLY} {
-		f, err := console.OpenStream(t, fd, flags)
+		f, err := console.OpenStream(t, min(fd, 1), flags)
 		if err != nil {
 			return files, err
 		}

@@ -139,6 +139,7 @@ func (k *Kernel) register() {
 	tty.SetController(task.Controller{K: k.Tasks})
 	tmpfs.Register()
 	ext4.Register()
+	bdev.RegisterSpecial()
 	devpts.Init()
 	devtmpfs.Init()
 	procfs.New(procfs.Config{Kernel: k.Tasks, Cmdline: k.cfg.CommandLine, CPU: k.cfg.CPU, ExitCode: &k.exitCode, Sysrq: k.Sysrq})
