@@ -65,6 +65,11 @@ func run(cfg *cmdline.Config) {
 
 // prepare sets up the umid directory, the janitor and the host's signals. The directory is nil if there is none.
 func prepare(cfg *cmdline.Config) *umid.Dir {
+	mind, err := host.StartJanitor()
+	if err != nil {
+		warn(err.Error())
+		mind = func(string) {}
+	}
 	parent, err := cfg.UMLDir, error(nil)
 	if parent == "" {
 		parent, err = umid.DefaultParent()
@@ -73,16 +78,10 @@ func prepare(cfg *cmdline.Config) *umid.Dir {
 	if err == nil {
 		dir, err = umid.Create(parent, cfg.Umid, warn)
 	}
-	path := ""
 	if err != nil {
 		warn(fmt.Sprintf("no umid directory, and so no management console: %v", err))
 	} else {
-		path = dir.Path()
-	}
-	if err := host.StartJanitor(path); err != nil {
-		warn(err.Error())
-	}
-	if dir != nil {
+		mind(dir.Path())
 		host.AtExit(dir.Remove)
 	}
 	host.Watch(host.Handlers{})

@@ -29,13 +29,15 @@ func TestMain(m *testing.M) {
 }
 
 func program(mode string) {
+	mind, err := StartJanitor()
+	if err != nil {
+		panic(err)
+	}
 	d, err := umid.Create(os.Getenv("HOST_TEST_DIR"), "box", func(s string) { panic(s) })
 	if err != nil {
 		panic(err)
 	}
-	if err := StartJanitor(d.Path()); err != nil {
-		panic(err)
-	}
+	mind(d.Path())
 	AtExit(d.Remove)
 	terminate := 0
 	Watch(Handlers{
@@ -145,7 +147,7 @@ func (r *run) leftovers() []string {
 	}
 	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, f := range lines {
-		if text, err := os.ReadFile(f); err == nil && strings.Contains(string(text), r.dir) {
+		if text, err := os.ReadFile(f); err == nil && strings.HasPrefix(string(text), fmt.Sprintf("%s\x00%d\x00", janitorName, r.cmd.Process.Pid)) {
 			left = append(left, "the janitor")
 		}
 	}

@@ -2,6 +2,7 @@ package host
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"runtime"
@@ -22,18 +23,22 @@ const (
 	janitorTTY  = 3
 )
 
-// StartJanitor starts the janitor for a umid directory ("" for none) and for the terminal that standard input, output or
-// error is.
-func StartJanitor(dir string) error {
+// quit is what the janitor is sent last before an orderly end; before that it may be sent the path of the umid directory.
+// No path ends in it.
+const quit = 0
+
+// StartJanitor starts the janitor, which minds the terminal that standard input, output or error is, and the umid directory
+// whose path is given to mind: the sooner after it was made the better.
+func StartJanitor() (mind func(dir string), err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer r.Close()
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		w.Close()
-		return err
+		return nil, err
 	}
 	defer null.Close()
 
@@ -53,7 +58,7 @@ func StartJanitor(dir string) error {
 			break
 		}
 	}
-	janitor, err := startFromOwnThread([]string{janitorName, dir, strconv.Itoa(os.Getpid()), mode}, &os.ProcAttr{
+	janitor, err := startFromOwnThread([]string{janitorName, strconv.Itoa(os.Getpid()), mode}, &os.ProcAttr{
 		Dir:   "/",
 		Env:   []string{"GOMAXPROCS=1", "GOGC=off"},
 		Files: files,
@@ -61,14 +66,14 @@ func StartJanitor(dir string) error {
 	})
 	if err != nil {
 		w.Close()
-		return fmt.Errorf("start the janitor: %w", err)
+		return nil, fmt.Errorf("start the janitor: %w", err)
 	}
 	AtExit(func() {
-		w.Write([]byte{'q'})
+		w.Write([]byte{quit})
 		w.Close()
 		janitor.Wait()
 	})
-	return nil
+	return func(dir string) { w.WriteString(dir) }, nil
 }
 
 // startFromOwnThread starts a process of this executable from an OS thread that does nothing else from then on. A host
@@ -91,26 +96,19 @@ func startFromOwnThread(argv []string, attr *os.ProcAttr) (p *os.Process, err er
 // Janitor is the janitor's main function if the program was started as one; otherwise it returns at once. It must be the
 // first thing in main.
 func Janitor() {
-	if os.Args[0] != janitorName || len(os.Args) != 4 {
+	if os.Args[0] != janitorName || len(os.Args) != 3 {
 		return
 	}
 	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM)
-	var word [1]byte
-	for {
-		n, err := unix.Read(janitorPipe, word[:])
-		if err == unix.EINTR {
-			continue
-		}
-		if n > 0 {
-			os.Exit(0) // all is done
-		}
-		break
+	word, err := io.ReadAll(os.NewFile(janitorPipe, "pipe"))
+	if err != nil || len(word) > 0 && word[len(word)-1] == quit {
+		os.Exit(0) // all is done
 	}
-	if mode, err := decodeTermios(os.Args[3]); err == nil {
+	if mode, err := decodeTermios(os.Args[2]); err == nil {
 		unix.IoctlSetTermios(janitorTTY, unix.TCSETS, mode)
 	}
-	if pid, err := strconv.Atoi(os.Args[2]); err == nil && os.Args[1] != "" {
-		umid.RemoveOf(os.Args[1], pid)
+	if pid, err := strconv.Atoi(os.Args[1]); err == nil && len(word) > 0 {
+		umid.RemoveOf(string(word), pid)
 	}
 	os.Exit(0)
 }
