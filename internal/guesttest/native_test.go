@@ -1,0 +1,216 @@
+package guesttest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// set is the compiled programs with what the host says they print.
+type set struct {
+	list   []program
+	want   map[string]string
+	initrd string
+}
+
+// host says who a program runs as on the host; skip says why it cannot.
+func (p program) host() (user, skip string) {
+	privileged := os.Geteuid() == 0
+	switch {
+	case p.expect != "":
+		return "", "has its output written down"
+	case p.user == "root" && !privileged:
+		return "", "needs root on the host"
+	case p.user == "nobody" && privileged:
+		return fmt.Sprint(nobody), ""
+	}
+	return "self", ""
+}
+
+// native compiles the programs once and runs them on the host.
+var native = sync.OnceValues(func() (*set, error) {
+	c, err := programs("c/*.c")
+	if err != nil {
+		return nil, err
+	}
+	g, err := programs("go/*/main.go")
+	if err != nil {
+		return nil, err
+	}
+	s := &set{list: append(c, g...)}
+	if len(s.list) == 0 {
+		return nil, fmt.Errorf("no programs in %s", testdata)
+	}
+	dir := filepath.Join(work, "t")
+	if err := compile(dir, s.list); err != nil {
+		return nil, err
+	}
+	if err := build(filepath.Join(dir, "runner"), root, "./testdata/guest/runner"); err != nil {
+		return nil, err
+	}
+	var onHost, inGuest strings.Builder
+	for _, p := range s.list {
+		if user, skip := p.host(); skip == "" {
+			fmt.Fprintf(&onHost, "%s %s %d\n", p.name, user, p.seconds)
+		}
+		user := "self"
+		if p.user == "nobody" {
+			user = fmt.Sprint(nobody)
+		}
+		fmt.Fprintf(&inGuest, "%s %s %d\n", p.name, user, p.seconds)
+	}
+	if err := os.WriteFile(filepath.Join(work, "host.list"), []byte(onHost.String()), 0o644); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "list"), []byte(inGuest.String()), 0o644); err != nil {
+		return nil, err
+	}
+	// The programs count on a tmpfs.
+	scratch, err := os.MkdirTemp("/dev/shm", "guesttest")
+	if err != nil {
+		return nil, errSkip("no tmpfs for the host's runs of the programs: " + err.Error())
+	}
+	defer os.RemoveAll(scratch)
+	os.Chmod(scratch, 0o755)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(dir, "runner"), filepath.Join(work, "host.list"), dir, scratch)
+	var out, log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &log
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("the programs on the host: %w\n%s", err, log.String())
+	}
+	s.want, _ = reports(out.String())
+	for _, p := range s.list {
+		if p.expect != "" {
+			s.want[p.name] = p.expect + "exit status 0"
+		}
+	}
+	s.initrd = filepath.Join(work, "initrd")
+	return s, initramfs(s.initrd, dir)
+})
+
+// knownFailures reads the list of programs that are known to differ: "name: reason" or "name@variant: reason".
+func knownFailures(t *testing.T) map[string]string {
+	b, err := os.ReadFile(filepath.Join(testdata, "known_failures.txt"))
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	m := map[string]string{}
+	for line := range strings.Lines(string(b)) {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		name, reason, ok := strings.Cut(line, ": ")
+		if !ok {
+			t.Errorf("known_failures.txt: %q has no reason", line)
+		}
+		m[name] = reason
+	}
+	return m
+}
+
+// TestNative compares what the programs print on the host with what they print in a guest.
+func TestNative(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: boots guests")
+	}
+	s, err := native()
+	need(t, err)
+	known := knownFailures(t)
+	variants := []struct {
+		name string
+		guest
+	}{
+		{"notify", guest{args: []string{"seccomp=on"}}},
+		{"ptrace", guest{args: []string{"seccomp=off"}}},
+		{"unprivileged", guest{unprivileged: true}},
+	}
+	for _, v := range variants {
+		t.Run(v.name, func(t *testing.T) {
+			if v.unprivileged {
+				if os.Geteuid() != 0 {
+					t.Skip("this test runs as an unprivileged user anyway")
+				}
+				if _, err := exec.LookPath("setpriv"); err != nil {
+					t.Skip("no setpriv on this machine")
+				}
+			}
+			need(t, v.works(t))
+			g := v.guest
+			g.initrd, g.command, g.limit = s.initrd, "mkdir -p /tmp/r; /t/runner /t/list /t /tmp/r", 150*time.Second
+			out, log, err := g.run(t)
+			if err != nil {
+				t.Errorf("the guest: %v\n%s", err, tail(log))
+			}
+			if line := broken(log); line != "" {
+				t.Errorf("the guest kernel said: %s\n%s", line, tail(log))
+			}
+			got, whole := reports(out)
+			if !whole {
+				t.Errorf("the guest ended early:\n%s", tail(out))
+			}
+			for _, p := range s.list {
+				t.Run(p.name, func(t *testing.T) { s.compare(t, p, got, known, v.name) })
+			}
+		})
+	}
+}
+
+// compare is the subtest of one program.
+func (s *set) compare(t *testing.T, p program, got map[string]string, known map[string]string, variant string) {
+	want, have := s.want[p.name]
+	out, ran := got[p.name]
+	if !have {
+		_, skip := p.host()
+		t.Skip("not compared: " + skip)
+	}
+	if strings.Contains(want, "time limit exceeded") {
+		t.Errorf("the program does not end on the host:\n%s", want)
+	}
+	reason, listed := known[p.name]
+	if r, ok := known[p.name+"@"+variant]; ok {
+		reason, listed = r, true
+	}
+	switch {
+	case ran && out == want && listed:
+		t.Errorf("passes, but known_failures.txt lists it: %s", reason)
+	case ran && out == want:
+	case listed:
+		t.Logf("known to fail: %s", reason)
+	case !ran:
+		t.Error("did not run")
+	default:
+		t.Errorf("differs:\n%s", diff(want, out))
+	}
+}
+
+// works reports by errSkip that the host has no support for a kind of guest.
+func (g guest) works(t *testing.T) error {
+	g.command, g.limit = "echo up", 30*time.Second
+	out, log, err := g.run(t)
+	if strings.Contains(log, "guest programs cannot be run on this host") {
+		return errSkip("this kind of guest does not run here: " + strings.TrimSpace(log))
+	}
+	if err != nil || out != "up\n" {
+		return fmt.Errorf("a guest does not start: %v\n%s%s", err, out, tail(log))
+	}
+	return nil
+}
+
+// tail is the end of a long text.
+func tail(s string) string {
+	const most = 6000
+	if len(s) > most {
+		s = "..." + s[len(s)-most:]
+	}
+	return s
+}
