@@ -84,9 +84,15 @@ func newRunner(run interp.ExecHandlerFunc, args []string, set []string, more ...
 // external before a command's name makes the interpreter ask us to run it rather than say that it has no such builtin.
 const external = "\x00"
 
-// notBuiltin marks the commands that the interpreter takes for builtins but has not got.
+// notBuiltin marks the commands that the interpreter takes for builtins but has not got, or not well enough.
 func notBuiltin(_ context.Context, args []string) ([]string, error) {
 	switch args[0] {
+	case "echo":
+		// The interpreter's own echo writes word by word, which files of /proc and pipes with other writers can tell.
+		if len(args) > 1 && strings.HasPrefix(args[1], "-") && args[1] != "-n" {
+			return args, nil // escapes are the interpreter's
+		}
+		fallthrough
 	case "kill", "umask":
 		return append([]string{external + args[0]}, args[1:]...), nil
 	}
@@ -171,6 +177,16 @@ func prepareCommand(ctx context.Context, args []string) (*exec.Cmd, int) {
 	args[0] = strings.TrimPrefix(args[0], external)
 	if args[0] == "umask" {
 		return nil, umask(hc.Stdout, args[1:])
+	}
+	if args[0] == "echo" {
+		line, end := args[1:], "\n"
+		if len(line) > 0 && line[0] == "-n" {
+			line, end = line[1:], ""
+		}
+		if _, err := io.WriteString(hc.Stdout, strings.Join(line, " ")+end); err != nil {
+			return nil, 1
+		}
+		return nil, 0
 	}
 	path, err := interp.LookPathDir(hc.Dir, hc.Env, args[0])
 	if err != nil {
