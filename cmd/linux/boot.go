@@ -128,6 +128,8 @@ func guest(cfg *cmdline.Config, root *io.SectionReader) (kernel.Config, error) {
 		Exec:        cfg.Exec,
 		HasExec:     cfg.HasExec,
 		Stdio:       stdio,
+		Hostname:    cfg.Hostname,
+		PanicOnOops: cfg.PanicOnOops,
 	}
 	switch {
 	case cfg.NoInitrd:

@@ -57,6 +57,10 @@ type Config struct {
 	Init, RDInit      string
 	InitArgs, InitEnv []string
 
+	// Hostname is the first host name, "" for "(none)". PanicOnOops makes a kernel bug a panic.
+	Hostname    string
+	PanicOnOops bool
+
 	// Exec, if HasExec, is a shell command that runs instead of init, with Stdio as its descriptors 0, 1 and 2.
 	Exec    string
 	HasExec bool
@@ -87,6 +91,10 @@ func New(cfg Config) *Kernel {
 	k.Tasks.Memory = cfg.Memory
 	k.Tasks.Aux = cfg.Aux
 	k.Tasks.Dispatch = syscalls.Dispatch
+	task.PanicOnOops.Store(cfg.PanicOnOops)
+	if cfg.Hostname != "" {
+		system.SetHostname(cfg.Hostname)
+	}
 	k.Tasks.Halted = func(h task.Halt) { k.end(Outcome{Halt: h, Status: int(k.exitCode.Load())}) }
 	return k
 }

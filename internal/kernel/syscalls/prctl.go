@@ -229,7 +229,7 @@ func sysReboot(t *task.Task, a *platform.Args) (uint64, error) {
 		klog.Printf(klog.Emerg, "reboot: System halted")
 		t.K.Halt(task.Halt{Kind: task.HaltHalt})
 	case unix.LINUX_REBOOT_CMD_POWER_OFF:
-		klog.Printf(klog.Emerg, "reboot: Power down")
+		klog.Printf(klog.Emerg, "reboot: System halted")
 		t.K.Halt(task.Halt{Kind: task.HaltPowerOff})
 	case unix.LINUX_REBOOT_CMD_CAD_ON:
 		t.K.SetCtrlAltDel(true)
