@@ -23,7 +23,6 @@ type family struct {
 	bell           int // a thread of the keeper that sleeps
 	listener       int // of the filter, in the kernel process
 	sock           int // to the keeper
-	opsFd          int // memory object of stubOps
 	vdso           uint64
 	flags          uintptr // with which the filter was installed
 }
@@ -98,12 +97,12 @@ func newFamily(opsFd int, filter []unix.SockFilter) (*family, error) {
 
 var errAreaTaken = fmt.Errorf("the stub area %#x is not free", uint64(stubBase))
 
-func tryFamily(opsFd int, filter []unix.SockFilter) (fam *family, err error) {
+func tryFamily(opsFd int, filter []unix.SockFilter) (*family, error) {
 	sp, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	fam = &family{sock: sp[0], listener: -1, opsFd: opsFd}
+	fam := &family{sock: sp[0], listener: -1}
 	pid, err := syscall.ForkExec("/proc/self/exe", []string{"uml-stub"}, &syscall.ProcAttr{
 		Files: []uintptr{uintptr(sp[1]), uintptr(opsFd)},
 		Sys:   &syscall.SysProcAttr{Ptrace: true, Setsid: true, Pdeathsig: unix.SIGKILL},
@@ -114,31 +113,35 @@ func tryFamily(opsFd int, filter []unix.SockFilter) (fam *family, err error) {
 		return nil, fmt.Errorf("starting a stub: %w", err)
 	}
 	fam.keeper = pid
-	defer func() {
-		if err != nil {
-			fam.destroy()
-		}
-	}()
-	if _, err := waitFor(pid); err != nil {
+	if err := fam.build(filter); err != nil {
+		fam.destroy()
 		return nil, err
 	}
-	in := &injector{pid: pid}
-	if err := fam.empty(in); err != nil {
-		return nil, err
+	return fam, nil
+}
+
+// build makes the family out of the keeper, which has just been executed.
+func (f *family) build(filter []unix.SockFilter) error {
+	if _, err := waitFor(f.keeper); err != nil {
+		return err
 	}
-	if err := fam.disarm(in); err != nil {
-		return nil, err
+	in := &injector{pid: f.keeper}
+	if err := f.empty(in); err != nil {
+		return err
 	}
-	if err := fam.seize(in); err != nil {
-		return nil, err
+	if err := f.disarm(in); err != nil {
+		return err
 	}
-	if err := fam.fork(in, filter); err != nil {
-		return nil, err
+	if err := f.seize(in); err != nil {
+		return err
 	}
-	if err := fam.hangBell(in); err != nil {
-		return nil, err
+	if err := f.fork(in, filter); err != nil {
+		return err
 	}
-	return fam, fam.startKeeper(in)
+	if err := f.hangBell(in); err != nil {
+		return err
+	}
+	return f.startKeeper(in)
 }
 
 // destroy ends what exists of the family.

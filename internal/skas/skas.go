@@ -51,8 +51,8 @@ type Platform struct {
 	closing atomic.Bool
 	// xstateSize is the size of the host's XSAVE area, 0 as long as it is not known.
 	xstateSize atomic.Int32
-	caps    *Capabilities
-	filter  []unix.SockFilter
+	caps       *Capabilities
+	filter     []unix.SockFilter
 
 	ops     []byte // the stubs' stubOps, here writable
 	opsFree chan int
