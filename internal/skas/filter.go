@@ -184,7 +184,8 @@ func buildFilter(lanes *[512]platform.Lane) []unix.SockFilter {
 		}
 		rule := rules[nr]
 		other := uint32(retNotify)
-		if lane == platform.Native || lane == platform.Trace {
+		// The zygote unmaps its scratch memory behind the filter, when nobody receives notifications yet.
+		if lane == platform.Native || lane == platform.Trace || nr == unix.SYS_MUNMAP {
 			other = retTrace
 		}
 		native := (lane == platform.Native || lane == platform.NativeNotify) && rule != nil

@@ -297,3 +297,14 @@ func TestMapErrors(t *testing.T) {
 	tk.th.Kill()
 	<-tk.proc.done
 }
+
+// A platform starts and ends with a table that names no call.
+func TestEmptyTable(t *testing.T) {
+	for range 10 {
+		p, err := New(Config{Shards: 2}, &miniKernel{t: t})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Close()
+	}
+}

@@ -25,6 +25,13 @@ type hostCall struct {
 	args platform.Args
 }
 
+// injectList instead of a number: any of the calls that mapCall makes.
+const injectList = -1
+
+func isMemoryCall(nr int32) bool {
+	return nr == unix.SYS_MMAP || nr == unix.SYS_MUNMAP || nr == unix.SYS_MPROTECT
+}
+
 // inject sets the injecting state: notifications that t raises for nr are carried out.
 func (t *Thread) inject(on bool, nr int32) {
 	t.mu.Lock()
@@ -260,7 +267,7 @@ func (t *Thread) runBatch(calls []hostCall) error {
 		}
 	}
 	defer clear(mem) // other stubs can read it
-	t.inject(true, unix.SYS_MMAP)
+	t.inject(true, injectList)
 	defer t.inject(false, 0)
 	r := t.regs
 	r.Rip, r.Orig_rax = routine(routineBatch), noCall

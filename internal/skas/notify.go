@@ -134,7 +134,7 @@ func (w *worker) serve() {
 		return
 	}
 	t.mu.Lock()
-	if t.injecting && n.nr == t.injectNr || t.exiting && isExit(n.nr) {
+	if t.injecting && (n.nr == t.injectNr || t.injectNr == injectList && isMemoryCall(n.nr)) || t.exiting && isExit(n.nr) {
 		w.send(n.id, 0, unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE)
 		t.mu.Unlock()
 		return
