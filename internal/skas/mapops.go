@@ -45,21 +45,9 @@ func (t *Thread) nextStop(req int) (unix.WaitStatus, error) {
 		if err := ptrace(req, t.tid, 0, 0); err != nil {
 			return 0, unix.ESRCH
 		}
-		var ws unix.WaitStatus
-		var ru unix.Rusage
-		for {
-			_, err := wait4(t.tid, &ws, unix.WALL, &ru)
-			if err == nil {
-				break
-			}
-			if err != unix.EINTR {
-				return 0, unix.ESRCH
-			}
-		}
-		if !ws.Stopped() {
-			// Killed meanwhile. Its end is handled when this is over.
-			t.s.events = append(t.s.events, event{t.tid, ws, &ru})
-			return 0, unix.ESRCH
+		ws, err := t.awaitStop()
+		if err != nil {
+			return 0, err
 		}
 		if ws.StopSignal() == kickSignal && stopEvent(ws) == 0 {
 			t.mu.Lock()
@@ -67,6 +55,45 @@ func (t *Thread) nextStop(req int) (unix.WaitStatus, error) {
 			t.mu.Unlock()
 			continue
 		}
+		return ws, nil
+	}
+}
+
+// awaitStop waits for the next stop of t. If t was killed meanwhile, its end is handled when this is over.
+func (t *Thread) awaitStop() (ws unix.WaitStatus, err error) {
+	if t.tid == t.proc.tgid && t.proc.threads.Load() > 1 {
+		return t.awaitStopOfFirst()
+	}
+	var ru unix.Rusage
+	for {
+		switch _, err := wait4(t.tid, &ws, unix.WALL, &ru); {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return 0, unix.ESRCH
+		}
+		if !ws.Stopped() {
+			t.s.events = append(t.s.events, event{t.tid, ws, &ru})
+			return 0, unix.ESRCH
+		}
+		return ws, nil
+	}
+}
+
+// awaitStopOfFirst is awaitStop for the first of several threads. The host does not report its end before the others have
+// been waited for, so all events are taken until there is one for it.
+func (t *Thread) awaitStopOfFirst() (unix.WaitStatus, error) {
+	s := t.s
+	for {
+		n := len(s.events)
+		if !s.wait(0) || len(s.events) == n || s.events[n].tid != t.tid {
+			continue
+		}
+		ws := s.events[n].ws
+		if !ws.Stopped() {
+			return 0, unix.ESRCH
+		}
+		s.events = s.events[:n]
 		return ws, nil
 	}
 }
