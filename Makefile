@@ -7,7 +7,7 @@ export CGO_ENABLED := 0
 ROOT    := cmd/linux/root/root.cpio
 BUSYBOX := build/busybox
 
-.PHONY: all linux userland test race lint fmt bench fuzz demo install help clean check-go
+.PHONY: all linux userland test race lint fmt bench fuzz docs demo install help clean check-go
 
 all: linux ## Build ./linux with its built-in root (the default)
 
@@ -54,6 +54,10 @@ fuzz: ## Run every fuzz test for T (30s)
 		done; \
 	done
 
+docs: ## Make docs/syscalls.md and the options in docs/linux.1 from the code
+	$(GO) test -run '^TestList$$' ./internal/kernel/syscalls -update
+	$(GO) test -run '^TestManual$$' ./internal/cmdline -update
+
 demo: linux ## A shell in a guest, as a normal user
 	@if [ "$$(id -u)" = 0 ] && command -v setpriv >/dev/null && id nobody >/dev/null 2>&1; then \
 		dir=$$(mktemp -d) && cp linux $$dir/linux && chown -R nobody $$dir && echo "Running as the user nobody: a guest needs no root. Type exit to leave." >&2; \
@@ -62,8 +66,9 @@ demo: linux ## A shell in a guest, as a normal user
 		echo "Type exit to leave the guest." >&2; ./linux quiet mem=256M; \
 	fi
 
-install: linux ## Install to $(PREFIX)/bin
+install: linux ## Install the program and its manual page below $(PREFIX)
 	install -D -m 755 linux $(DESTDIR)$(PREFIX)/bin/linux
+	install -D -m 644 docs/linux.1 $(DESTDIR)$(PREFIX)/share/man/man1/linux.1
 
 clean: ## Remove what was built
 	rm -rf linux build $(ROOT)

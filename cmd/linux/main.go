@@ -16,6 +16,7 @@ import (
 	"github.com/user-mode-linux/linux/internal/cmdline"
 	"github.com/user-mode-linux/linux/internal/host"
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
+	"github.com/user-mode-linux/linux/internal/kernel/syscalls"
 	"github.com/user-mode-linux/linux/internal/mconsole/umid"
 )
 
@@ -33,6 +34,8 @@ func main() {
 		fmt.Println(abi.Release)
 	case cmdline.ShowConfig:
 		cmdline.WriteConfig(os.Stdout)
+	case cmdline.ShowSyscalls:
+		syscalls.WriteList(os.Stdout)
 	default:
 		run(cfg)
 	}

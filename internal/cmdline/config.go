@@ -7,12 +7,13 @@ import (
 // Action is what the program is asked to do.
 type Action uint8
 
-// The actions: Boot unless one of --help, --version, --showconfig is among the arguments.
+// The actions: Boot unless one of --help, --version, --showconfig, --syscalls is among the arguments.
 const (
 	Boot Action = iota
 	ShowHelp
 	ShowVersion
 	ShowConfig
+	ShowSyscalls
 )
 
 // Sizes of guest memory in bytes. Guest memory is not set aside when the guest starts, so the default is generous; DefaultMem

@@ -37,6 +37,8 @@ func init() {
 			func(p *parser, _, _ string) disposition { p.c.Action = ShowVersion; return withdrawn }},
 		{"--showconfig", nil, "--showconfig", "Prints what is built in, in the form of a kernel configuration, and ends.",
 			func(p *parser, _, _ string) disposition { p.c.Action = ShowConfig; return withdrawn }},
+		{"--syscalls", nil, "--syscalls", "Prints which system calls of Linux there are, how they reach the kernel and what is missing, and ends.",
+			func(p *parser, _, _ string) disposition { p.c.Action = ShowSyscalls; return withdrawn }},
 
 		{"mem=", []string{"mem="}, "mem=<size>[kKmMgG]",
 			"How much memory the guest has. It is a limit: the host gives memory only when the guest uses it.\nThe default is 256M. Example: mem=128M",

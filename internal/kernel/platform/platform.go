@@ -69,6 +69,10 @@ const (
 	NativeNotify
 )
 
+func (l Lane) String() string {
+	return [...]string{Notify: "notify", Trace: "trace", Native: "native, trace", NativeNotify: "native, notify"}[l]
+}
+
 // Action says what becomes of a thread when a Handler method returns.
 type Action uint8
 
