@@ -41,6 +41,7 @@ internal/console: internal/kernel/tty internal/kernel/wait internal/kernel/klog 
 internal/mconsole: internal/kernel/klog internal/kernel/abi
 internal/cmdline: internal/kernel/abi
 internal/host: internal/mconsole/umid
+internal/bench:
 `
 
 // hostOnly are packages that the guest kernel must not know: whatever touches the host is a driver's.
