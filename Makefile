@@ -43,8 +43,9 @@ lint: ## gofmt, go vet, staticcheck
 fmt: ## Format the code
 	gofmt -w cmd internal tools userland
 
-bench: linux ## Go benchmarks
-	$(GO) test -run '^$$' -bench . ./...
+BENCH ?=
+bench: linux ## Compare with the host and with linux.uml (BENCH=-quick for a short look)
+	$(GO) run ./internal/bench $(BENCH)
 
 T ?= 30s
 fuzz: ## Run every fuzz test for T (30s)
