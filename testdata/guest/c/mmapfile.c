@@ -1,0 +1,21 @@
+// File mappings: shared and private against read, write and truncate; fork's copy on write; shared anonymous memory.
+#include "t.h"
+#define PG 4096L
+static sigjmp_buf jb; static void h(int s) { siglongjmp(jb, s); }
+static int touch(volatile char *p) { int s = sigsetjmp(jb, 1); if (s) return s; (void)*p; return 0; }
+int main(void) {
+	on(SIGBUS, h, 0); on(SIGSEGV, h, 0); char b[64]; int fd = open("f", O_CREAT | O_RDWR, 0600); ftruncate(fd, 2 * PG); char *s = mmap(0, 4 * PG, 3, MAP_SHARED, fd, 0), *p = mmap(0, 4 * PG, 3, MAP_PRIVATE, fd, 0), *s2 = mmap(0, PG, 1, MAP_SHARED, open("f", O_RDONLY), 0);
+	pwrite(fd, "written", 7, 0); P("%.7s %.7s %.7s\n", s, p, s2); memcpy(s, "SHARED!", 7); pread(fd, b, 7, 0); P("%.7s %.7s %.7s\n", b, p, s2); memcpy(p, "private", 7); pread(fd, b, 7, 0); P("%.7s %.7s %.7s\n", b, s, p); pwrite(fd, "again..", 7, 0); P("%.7s %.7s\n", s, p); pwrite(fd, "p2", 2, PG); P("%.2s\n", p + PG);
+	P("past end %d %d\n", touch(s + 2 * PG), touch(p + 2 * PG)); ftruncate(fd, 3 * PG); P("grown %d %d\n", touch(s + 2 * PG), touch(p + 2 * PG)); s[3 * PG - 1] = 'z'; ftruncate(fd, PG + 10); P("shrunk %d %d %d\n", touch(s + PG), touch(s + 2 * PG), touch(p + 2 * PG)); P("private page gone %d, first kept %.7s\n", touch(p + 2 * PG), p); ftruncate(fd, 4 * PG); P("zero again %d %d\n", s[3 * PG - 1], s[PG + 11]); s[2 * PG] = 7; ftruncate(fd, 0); P("empty %d %d\n", touch(s), touch(p)); ftruncate(fd, PG); P("%d %d\n", s[0], p[0]);
+	ftruncate(fd, PG + 100); s[PG + 200] = 9; pread(fd, b, 1, PG + 99); ftruncate(fd, 2 * PG); pread(fd, b, 1, PG + 200); P("tail zeroed %d %d\n", b[0], s[PG + 200]); struct stat st; fstat(fd, &st); P("size %ld\n", (long)st.st_size);
+	close(fd); P("after close %d\n", touch(s)); *s = 'c'; unlink("f"); *s = 'd'; P("after unlink %c\n", *s2);
+	char *a = mmap(0, PG, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *sa = mmap(0, PG, 3, MAP_SHARED | MAP_ANONYMOUS, -1, 0); strcpy(a, "parent"); strcpy(sa, "parent"); CHILD("cow", P("%s %s\n", a, sa); strcpy(a, "child"); strcpy(sa, "child"); P("%s %s\n", a, sa); *s = 'e'); P("%s %s %c\n", a, sa, *s2); p = mmap(0, PG, 3, MAP_PRIVATE, open("g", O_CREAT | O_RDWR, 0600), 0); truncate("g", PG); *p = 1; CHILD("private over fork", P("%d\n", *p); *p = 2; _exit(*p)); P("%d\n", *p);
+	// Copy on write through three generations and system calls that write into memory.
+	int pp[2]; pipe(pp); strcpy(a, "one"); pid_t c = fork(); if (!c) { if (!fork()) { read(pp[0], a, 4); P("grandchild %s\n", a); _exit(0); } wait(0); P("child %s\n", a); _exit(0); } write(pp[1], "two", 4); wait(0); P("parent %s\n", a);
+	// Writes by read(2) into a file mapping, and from one mapping of a file into the same file.
+	int f2 = open("h", O_CREAT | O_RDWR, 0600); ftruncate(f2, 2 * PG); char *m = mmap(0, 2 * PG, 3, MAP_SHARED, f2, 0); memset(m, 'k', PG); T(pwrite(f2, m, PG, PG)); P("%c\n", m[PG + 5]); T(pread(f2, m, PG, PG)); T(write(pp[1], m, 10)); T(read(pp[0], m + 100, 10)); int z = open("/dev/zero", O_RDONLY); T(read(z, m, PG)); pread(f2, b, 1, 5); P("%d\n", b[0]); ftruncate(f2, PG); T(pread(z, m + PG - 5, 10, 0)); T(write(f2, m + PG - 5, 10)); T(write(f2, m + PG, 10)); T(mprotect(m, PG, 1)); T(read(z, m, 10));
+	// Many mappings of one file.
+	f2 = open("many", O_CREAT | O_RDWR, 0600); ftruncate(f2, 256 * PG); for (int i = 0; i < 256; i++) pwrite(f2, &i, 4, i * PG); int bad = 0; char *maps[256]; for (int i = 0; i < 256; i++) { maps[i] = mmap(0, PG, 3, i & 1 ? MAP_SHARED : MAP_PRIVATE, f2, (255 - i) * PG); bad += *(int *)maps[i] != 255 - i; } for (int i = 0; i < 256; i += 3) munmap(maps[i], PG); for (int i = 0; i < 256; i++) if (i % 3) bad += *(int *)maps[i] != 255 - i; P("bad %d\n", bad); fallocate(f2, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 256 * PG); P("%d %d\n", *(int *)maps[1], *(int *)maps[2]);
+	// SIGBUS in a system call's buffer is EFAULT; execution of a private file page.
+	unsigned char code[] = {0xb8, 42, 0, 0, 0, 0xc3}; f2 = open("code", O_CREAT | O_RDWR, 0600); write(f2, code, 6); int (*fn)(void) = mmap(0, PG, 5, MAP_PRIVATE, f2, 0); P("%d\n", fn()); char *rwx = mmap(0, PG, 7, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); memcpy(rwx, code, 6); P("%d\n", ((int (*)(void))rwx)()); rwx[1] = 43; P("%d\n", ((int (*)(void))rwx)());
+}

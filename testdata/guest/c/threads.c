@@ -1,0 +1,32 @@
+// pthreads: create, join, detach, cancel, mutexes, condition variables, barriers, TLS, many at once; clone's errors.
+#include "t.h"
+#include <semaphore.h>
+#include <linux/sched.h>
+static __thread int tls = 5; static pthread_mutex_t m = PTHREAD_MUTEX_INITIALIZER; static pthread_cond_t cv = PTHREAD_COND_INITIALIZER; static long count; static int flag; static sem_t sem;
+static void *inc(void *a) { for (int i = 0; i < 20000; i++) { pthread_mutex_lock(&m); count++; pthread_mutex_unlock(&m); } return a; }
+static void *waiter(void *a) { pthread_mutex_lock(&m); while (!flag) pthread_cond_wait(&cv, &m); pthread_mutex_unlock(&m); return 0; }
+static void *tlsf(void *a) { tls += (long)a; return (void *)(long)tls; }
+static void clean(void *a) { P("cleanup %s\n", (char *)a); }
+static void *cancelme(void *a) { pthread_cleanup_push(clean, a); for (;;) pause(); pthread_cleanup_pop(0); return 0; }
+static void *cancelread(void *a) { char b; pthread_cleanup_push(clean, "read"); read(*(int *)a, &b, 1); pthread_cleanup_pop(0); return 0; }
+static void *async(void *a) { pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, 0); flag = 7; for (;;); }
+static void *dis(void *a) { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, 0); flag = 8; msleep(50); return (void *)3; }
+static void *poster(void *a) { msleep(20); sem_post(&sem); return 0; }
+static void *nop(void *a) { return a; }
+static pthread_barrier_t bar; static int serial; static void *barf(void *a) { for (int i = 0; i < 20; i++) if (pthread_barrier_wait(&bar) == PTHREAD_BARRIER_SERIAL_THREAD) __sync_fetch_and_add(&serial, 1); return 0; }
+static pthread_key_t key; static void dtor(void *v) { P("dtor %ld\n", (long)v); } static void *keyf(void *a) { pthread_setspecific(key, (void *)77); return 0; }
+static pthread_once_t once = PTHREAD_ONCE_INIT; static void oncef(void) { __sync_fetch_and_add(&count, 1000); } static void *oncet(void *a) { pthread_once(&once, oncef); return 0; }
+int main(void) {
+	pthread_t t[64]; void *r; for (long i = 0; i < 8; i++) pthread_create(&t[i], 0, inc, (void *)i); long s = 0; for (int i = 0; i < 8; i++) { pthread_join(t[i], &r); s += (long)r; } P("count %ld sum %ld\n", count, s);
+	for (int i = 0; i < 8; i++) pthread_create(&t[i], 0, waiter, 0); msleep(20); pthread_mutex_lock(&m); flag = 1; pthread_cond_broadcast(&cv); pthread_mutex_unlock(&m); for (int i = 0; i < 8; i++) pthread_join(t[i], 0); P("broadcast\n");
+	for (long i = 0; i < 4; i++) pthread_create(&t[i], 0, tlsf, (void *)i); for (int i = 0; i < 4; i++) { pthread_join(t[i], &r); P("tls %ld\n", (long)r); } P("main tls %d\n", tls);
+	pthread_create(t, 0, cancelme, "pause"); msleep(20); pthread_cancel(*t); pthread_join(*t, &r); P("%d\n", r == PTHREAD_CANCELED); int p[2]; pipe(p); pthread_create(t, 0, cancelread, p); msleep(20); pthread_cancel(*t); pthread_join(*t, &r); P("%d\n", r == PTHREAD_CANCELED); flag = 0; pthread_create(t, 0, async, p); while (*(volatile int *)&flag != 7); pthread_cancel(*t); pthread_join(*t, &r); P("%d\n", r == PTHREAD_CANCELED); pthread_create(t, 0, dis, p); while (*(volatile int *)&flag != 8); pthread_cancel(*t); pthread_join(*t, &r); P("%ld\n", (long)r);
+	sem_init(&sem, 0, 0); pthread_create(t, 0, poster, 0); T(sem_wait(&sem)); pthread_join(*t, 0); T(sem_trywait(&sem)); struct timespec ts; clock_gettime(CLOCK_REALTIME, &ts); ts.tv_nsec += 20000000; if (ts.tv_nsec >= 1000000000) ts.tv_sec++, ts.tv_nsec -= 1000000000; T(sem_timedwait(&sem, &ts)); pthread_mutex_lock(&m); P("%s\n", ename(pthread_cond_timedwait(&cv, &m, &ts))); P("%s\n", ename(pthread_mutex_trylock(&m))); ts.tv_sec--; P("%s\n", ename(pthread_mutex_timedlock(&m, &ts))); pthread_mutex_unlock(&m);
+	pthread_barrier_init(&bar, 0, 4); for (int i = 0; i < 4; i++) pthread_create(&t[i], 0, barf, 0); for (int i = 0; i < 4; i++) pthread_join(t[i], 0); P("serial %d\n", serial); pthread_key_create(&key, dtor); pthread_create(t, 0, keyf, 0); pthread_join(*t, 0); count = 0; for (int i = 0; i < 16; i++) pthread_create(&t[i], 0, oncet, 0); for (int i = 0; i < 16; i++) pthread_join(t[i], 0); P("once %ld\n", count);
+	int n = 0; for (int k = 0; k < 10; k++) { for (int i = 0; i < 50; i++) n += !pthread_create(&t[i], 0, nop, 0); for (int i = 0; i < 50; i++) pthread_join(t[i], 0); } P("created %d\n", n); pthread_rwlock_t rw = PTHREAD_RWLOCK_INITIALIZER; T(pthread_rwlock_rdlock(&rw)); T(pthread_rwlock_rdlock(&rw)); P("%s\n", ename(pthread_rwlock_trywrlock(&rw)));
+	pthread_attr_t at; pthread_attr_init(&at); pthread_attr_setdetachstate(&at, PTHREAD_CREATE_DETACHED); for (int i = 0; i < 20; i++) pthread_create(t, &at, nop, 0); msleep(50);
+	T(syscall(SYS_clone, CLONE_THREAD, 0, 0, 0, 0)); T(syscall(SYS_clone, CLONE_SIGHAND, 0, 0, 0, 0)); T(syscall(SYS_clone, CLONE_THREAD | CLONE_SIGHAND, 0, 0, 0, 0)); T(syscall(SYS_clone, CLONE_FS | CLONE_NEWNS, 0, 0, 0, 0)); T(syscall(SYS_clone, CLONE_PIDFD | CLONE_PARENT_SETTID, 0, 0, 0, 0)); struct clone_args ca = {0}; T(syscall(SYS_clone3, &ca, 8)); T(syscall(SYS_clone3, 1, sizeof ca)); T(syscall(SYS_clone3, &ca, 100000)); ca.flags = CLONE_THREAD; T(syscall(SYS_clone3, &ca, sizeof ca)); ca.flags = 0; ca.exit_signal = 65; T(syscall(SYS_clone3, &ca, sizeof ca)); ca.exit_signal = SIGCHLD; ca.stack_size = 100; T(syscall(SYS_clone3, &ca, sizeof ca)); ca.stack_size = 0; ca.flags = CLONE_DETACHED; T(syscall(SYS_clone3, &ca, sizeof ca)); int pfd = -1; pid_t ptid = 0; ca.flags = CLONE_PIDFD | CLONE_PARENT_SETTID; ca.pidfd = (long)&pfd; ca.parent_tid = (long)&ptid; pid_t c = syscall(SYS_clone3, &ca, sizeof ca); if (!c) _exit(5); P("pidfd %d tid %d\n", pfd >= 0, ptid == c); siginfo_t si; T(waitid(P_PIDFD, pfd, &si, WEXITED)); P("%d\n", si.si_status); ca.flags = CLONE_PARENT_SETTID; ca.parent_tid = 1; c = syscall(SYS_clone3, &ca, sizeof ca); if (!c) _exit(0); P("bad parent_tid %d\n", c > 0); wait(0);
+	T(syscall(SYS_unshare, 0x1)); T(unshare(CLONE_FILES)); T(unshare(CLONE_FS)); pid_t ct = 0; c = syscall(SYS_clone, CLONE_CHILD_SETTID | SIGCHLD, 0, 0, &ct, 0); if (!c) _exit(ct == getpid() ? 11 : 12); int st; wait(&st); P("%s %d\n", statstr(st), ct); T(syscall(SYS_set_tid_address, 0) == getpid()); T(syscall(SYS_set_robust_list, 0, 5)); T(syscall(SYS_tkill, 0, 0)); T(syscall(SYS_tgkill, getpid(), 999999, 0)); T(syscall(SYS_tgkill, 1, getpid(), 0)); T(syscall(SYS_tgkill, -1, getpid(), 0));
+	// CLONE_VM without CLONE_THREAD: a process that shares memory; CLONE_FILES shares descriptors.
+	static char stk[65536]; int (*f)(void *) = (void *)nop; count = 0; 
+}
