@@ -32,6 +32,8 @@ type worker struct {
 	wake chan struct{}
 	n    notification
 	resp notifyResponse
+
+	wakes uint64 // platform.Wakes when this worker last let others run
 }
 
 // maxIdle is how many followers are kept.
@@ -103,8 +105,12 @@ func (w *worker) run() {
 
 // receive takes and serves one call. It returns false when there will be no more.
 func (w *worker) receive() bool {
-	// Goroutines that the last handler woke get this thread now: they would otherwise have to wake another.
-	runtime.Gosched()
+	if n := platform.Wakes.Load(); n != w.wakes {
+		// The handlers that the last one woke get this thread now: they would otherwise have to wake another. When there
+		// are none yielding would wake a thread that looks for work.
+		w.wakes = n
+		runtime.Gosched()
+	}
 	w.n = notification{}
 	if e := notifRecv(w.s.fam.listener, &w.n); e != 0 {
 		// ENOENT: the caller was interrupted or killed before we took the call. EINTR: a signal of the Go runtime.

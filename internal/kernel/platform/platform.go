@@ -49,6 +49,8 @@
 package platform
 
 import (
+	"sync/atomic"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/arch"
@@ -125,6 +127,10 @@ const (
 	// Step: one instruction was executed after ResumeStep.
 	Step
 )
+
+// Wakes counts how often a sleeping handler was woken. A platform that serves calls one after the other on one OS thread
+// sees from it that the last handler has made another one runnable, which should have that thread first.
+var Wakes atomic.Uint64
 
 // Event is why a thread stopped.
 type Event struct {

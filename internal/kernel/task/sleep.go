@@ -8,6 +8,7 @@ import (
 
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
 	"github.com/user-mode-linux/linux/internal/kernel/ktime"
+	"github.com/user-mode-linux/linux/internal/kernel/platform"
 )
 
 // sleeper is how a task sleeps. Only the task itself sleeps; anybody may wake it.
@@ -21,6 +22,7 @@ type sleeper struct {
 func (t *Task) Wake() {
 	select {
 	case t.token <- struct{}{}:
+		platform.Wakes.Add(1)
 	default:
 	}
 }
