@@ -1,6 +1,8 @@
 package skas
 
 import (
+	"slices"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
@@ -41,7 +43,7 @@ func (t *Thread) clone(spec *platform.CloneSpec) (*Thread, error) {
 		return nil, err
 	}
 	c := &Thread{p: t.p, s: t.s, tid: int(v), data: spec.Data, state: stopped, stop: stopFresh, dirty: true}
-	if _, err := waitFor(c.tid); err != nil {
+	if !t.s.firstStop(c.tid) {
 		return nil, unix.EAGAIN // killed at once, with the whole process or from outside
 	}
 	c.regs = t.regs
@@ -61,4 +63,16 @@ func (t *Thread) clone(spec *platform.CloneSpec) (*Thread, error) {
 	}
 	t.s.adopt(c)
 	return c, nil
+}
+
+// firstStop waits for the first stop of a thread that has just been made. It may have been taken with other events.
+func (s *shard) firstStop(tid int) bool {
+	for i, e := range s.events {
+		if e.tid == tid {
+			s.events = slices.Delete(s.events, i, i+1)
+			return e.ws.Stopped()
+		}
+	}
+	_, err := waitFor(tid)
+	return err == nil
 }

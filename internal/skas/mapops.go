@@ -61,7 +61,7 @@ func (t *Thread) nextStop(req int) (unix.WaitStatus, error) {
 
 // awaitStop waits for the next stop of t. If t was killed meanwhile, its end is handled when this is over.
 func (t *Thread) awaitStop() (ws unix.WaitStatus, err error) {
-	if t.tid == t.proc.tgid && t.proc.threads.Load() > 1 {
+	if t.tid == t.proc.tgid && (t.proc.threads.Load() > 1 || t.injectNr == unix.SYS_CLONE) {
 		return t.awaitStopOfFirst()
 	}
 	var ru unix.Rusage
