@@ -47,13 +47,12 @@ const (
 
 // task is a guest thread of the mini kernel.
 type task struct {
-	k      *miniKernel
-	th     platform.Thread
-	pid    int
-	parent *proc
-	proc   *proc
-	kicks  int
-	wake   chan struct{}
+	k     *miniKernel
+	th    platform.Thread
+	pid   int
+	proc  *proc
+	kicks int
+	wake  chan struct{}
 }
 
 // proc is a guest process: what its parent waits for.

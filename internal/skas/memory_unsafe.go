@@ -4,13 +4,13 @@ import (
 	"syscall"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 )
 
-// remoteIovec is struct iovec for another process's memory.
-type remoteIovec struct{ base, len uint64 }
-
-const _ = uint(unsafe.Sizeof(remoteIovec{})-unsafe.Sizeof(uio.Range{})) + uint(unsafe.Sizeof(uio.Range{})-unsafe.Sizeof(remoteIovec{}))
+// A uio.Range has the layout of a struct iovec for another process's memory.
+const _ = uint(unsafe.Sizeof(unix.RemoteIovec{})-unsafe.Sizeof(uio.Range{})) + uint(unsafe.Sizeof(uio.Range{})-unsafe.Sizeof(unix.RemoteIovec{}))
 
 // processVM is process_vm_readv(2) or process_vm_writev(2) with one local piece; r has the layout of struct iovec.
 func processVM(nr uintptr, tid int, p []byte, r []uio.Range) (int, syscall.Errno) {

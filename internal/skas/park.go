@@ -2,7 +2,6 @@ package skas
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -101,7 +100,6 @@ type monitor struct {
 	p    *Platform
 	wake chan struct{}
 	once sync.Once
-	runs atomic.Bool
 }
 
 func (m *monitor) init(p *Platform) { m.p, m.wake = p, make(chan struct{}, 1) }

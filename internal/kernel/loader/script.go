@@ -29,7 +29,7 @@ func parseScript(head []byte) (interp, arg string, hasArg bool, err error) {
 	} else {
 		line = line[:len(line)-1]
 		rest := bytes.TrimLeft(line, " \t")
-		if bytes.IndexAny(rest, " \t\x00") < 0 {
+		if !bytes.ContainsAny(rest, " \t\x00") {
 			return "", "", false, unix.ENOEXEC
 		}
 	}
