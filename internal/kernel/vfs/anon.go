@@ -93,23 +93,7 @@ func (in *AnonInode) SetAttr(c Caller, sa *SetAttr) error {
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	a := &in.attr
-	if sa.Valid&SetMode != 0 {
-		a.Mode = a.Mode&unix.S_IFMT | sa.Mode&0o7777
-	}
-	if sa.Valid&SetUID != 0 {
-		a.UID = sa.UID
-	}
-	if sa.Valid&SetGID != 0 {
-		a.GID = sa.GID
-	}
-	if sa.Valid&SetAtime != 0 {
-		a.Atime = sa.Atime
-	}
-	if sa.Valid&SetMtime != 0 {
-		a.Mtime = sa.Mtime
-	}
-	a.Ctime = abi.NsecToTimespec(ktime.Realtime())
+	sa.Apply(&in.attr)
 	return nil
 }
 

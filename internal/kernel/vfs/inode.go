@@ -3,7 +3,9 @@ package vfs
 import (
 	"golang.org/x/sys/unix"
 
+	"github.com/user-mode-linux/linux/internal/kernel/abi"
 	"github.com/user-mode-linux/linux/internal/kernel/cred"
+	"github.com/user-mode-linux/linux/internal/kernel/ktime"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/wait"
@@ -55,6 +57,26 @@ type SetAttr struct {
 	UID, GID     uint32
 	Size         int64
 	Atime, Mtime unix.Timespec
+}
+
+// Apply changes mode, owner and times of a as s says, but not the size; ctime becomes now.
+func (s *SetAttr) Apply(a *Attr) {
+	if s.Valid&SetMode != 0 {
+		a.Mode = a.Mode&unix.S_IFMT | s.Mode&0o7777
+	}
+	if s.Valid&SetUID != 0 {
+		a.UID = s.UID
+	}
+	if s.Valid&SetGID != 0 {
+		a.GID = s.GID
+	}
+	if s.Valid&SetAtime != 0 {
+		a.Atime = s.Atime
+	}
+	if s.Valid&SetMtime != 0 {
+		a.Mtime = s.Mtime
+	}
+	a.Ctime = abi.NsecToTimespec(ktime.Realtime())
 }
 
 // SetAttrMask selects fields of SetAttr.

@@ -140,7 +140,6 @@ func (w *walker) walk(path string) error {
 				}
 				continue
 			}
-			d = w.cur.Dentry
 		} else if err := w.enter(d); err != nil {
 			return err
 		}

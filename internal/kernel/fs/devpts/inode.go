@@ -5,8 +5,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/user-mode-linux/linux/internal/kernel/abi"
-	"github.com/user-mode-linux/linux/internal/kernel/ktime"
 	"github.com/user-mode-linux/linux/internal/kernel/tty"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
@@ -30,23 +28,7 @@ func (in *inode) Attr() vfs.Attr {
 func (in *inode) SetAttr(_ vfs.Caller, sa *vfs.SetAttr) error {
 	in.sb.mu.Lock()
 	defer in.sb.mu.Unlock()
-	a := &in.attr
-	if sa.Valid&vfs.SetMode != 0 {
-		a.Mode = a.Mode&unix.S_IFMT | sa.Mode&07777
-	}
-	if sa.Valid&vfs.SetUID != 0 {
-		a.UID = sa.UID
-	}
-	if sa.Valid&vfs.SetGID != 0 {
-		a.GID = sa.GID
-	}
-	if sa.Valid&vfs.SetAtime != 0 {
-		a.Atime = sa.Atime
-	}
-	if sa.Valid&vfs.SetMtime != 0 {
-		a.Mtime = sa.Mtime
-	}
-	a.Ctime = abi.Timespec(ktime.Now())
+	sa.Apply(&in.attr)
 	return nil
 }
 

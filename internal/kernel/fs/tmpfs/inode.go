@@ -102,7 +102,6 @@ func (in *inode) Attr() vfs.Attr {
 func (in *inode) SetAttr(_ vfs.Caller, sa *vfs.SetAttr) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	a := &in.attr
 	if sa.Valid&vfs.SetSize != 0 {
 		if in.typ != unix.S_IFREG {
 			return unix.EINVAL
@@ -111,25 +110,10 @@ func (in *inode) SetAttr(_ vfs.Caller, sa *vfs.SetAttr) error {
 			return err
 		}
 	}
-	if sa.Valid&vfs.SetMode != 0 {
-		if in.data.seals&unix.F_SEAL_EXEC != 0 && (a.Mode^sa.Mode)&0o111 != 0 {
-			return unix.EPERM
-		}
-		a.Mode = a.Mode&unix.S_IFMT | sa.Mode&0o7777
+	if sa.Valid&vfs.SetMode != 0 && in.data.seals&unix.F_SEAL_EXEC != 0 && (in.attr.Mode^sa.Mode)&0o111 != 0 {
+		return unix.EPERM
 	}
-	if sa.Valid&vfs.SetUID != 0 {
-		a.UID = sa.UID
-	}
-	if sa.Valid&vfs.SetGID != 0 {
-		a.GID = sa.GID
-	}
-	if sa.Valid&vfs.SetAtime != 0 {
-		a.Atime = sa.Atime
-	}
-	if sa.Valid&vfs.SetMtime != 0 {
-		a.Mtime = sa.Mtime
-	}
-	a.Ctime = now()
+	sa.Apply(&in.attr)
 	in.publish()
 	return nil
 }
