@@ -28,7 +28,7 @@ type perTask struct {
 	affinity   atomic.Uint64
 	personal   atomic.Uint32 // personality(2)
 
-	usage      usage // filled when the host thread ends
+	usage      usage // of host threads that have ended; guarded by ThreadGroup.usageMu
 	hostStatus atomic.Int32
 	exitCode   int32 // owned by the task until it has ended
 	prepared   atomic.Bool
@@ -95,7 +95,8 @@ func (t *Task) Clone(a *CloneArgs) (int32, error) {
 		return 0, err
 	}
 	c.tid.Store(id)
-	k.pids[id] = c
+	k.unborn[id] = true
+	k.userLocked(c.Cred().UID, 1)
 	k.mu.Unlock()
 
 	t.cloneResources(c, fl)
@@ -154,13 +155,17 @@ func (t *Task) Clone(a *CloneArgs) (int32, error) {
 	if fl&unix.CLONE_CHILD_SETTID != 0 {
 		putInt32(th.AddressSpace(), a.ChildTID, id)
 	}
-	t.birth(c, fl)
-	k.forks.Add(1)
 	if fl&unix.CLONE_VFORK != 0 {
 		// The parent waits, held, until the child has executed a program or ended.
 		t.vforkWait.Store(true)
 		c.vforkParent.Store(t)
 		t.Then(platform.Hold)
+	}
+	t.birth(c, fl)
+	k.forks.Add(1)
+	if !c.where.CompareAndSwap(unborn, inUser) {
+		go c.exitKilled() // the host thread has ended already
+		return id, nil
 	}
 	if c.work.Load() != 0 {
 		th.Kick()
@@ -173,6 +178,7 @@ func (t *Task) Clone(a *CloneArgs) (int32, error) {
 func (t *Task) newChild(fl uint64) *Task {
 	c := &Task{K: t.K}
 	c.token = make(chan struct{}, 1)
+	c.where.Store(unborn)
 	c.cred.Store(t.cred.Load())
 	c.comm.Store(t.comm.Load())
 	c.startTime = uptime()
@@ -218,13 +224,14 @@ func (t *Task) newGroup(c *Task, fl, exitSignal uint64) *ThreadGroup {
 	g.rlimMu.Unlock()
 	n.oomScoreAdj.Store(g.oomScoreAdj.Load())
 	if fl&unix.CLONE_SIGHAND != 0 {
-		n.actions = g.actions
+		n.acts.Store(g.actions())
 	} else {
-		n.actions = g.actions.copy()
+		a := g.actions().copy()
+		n.acts.Store(a)
 		if fl&cloneClearSighand != 0 {
-			for i := range n.actions.a {
-				if n.actions.a[i].Handler != arch.SIG_IGN {
-					n.actions.a[i] = arch.Sigaction{}
+			for i := range a.a {
+				if a.a[i].Handler != arch.SIG_IGN {
+					a.a[i] = arch.Sigaction{}
 				}
 			}
 		}
@@ -240,13 +247,15 @@ func (t *Task) birth(c *Task, fl uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	n := c.Group
-	n.addThreadLocked(c)
-	n.live.Add(1)
+	delete(k.unborn, c.TID())
+	k.pids[c.TID()] = c
 	if n == g {
-		if g.exitingNow() {
+		// Under sigMu: a stop or an exit of the group either finds the thread or is found here.
+		g.sigMu.Lock()
+		g.addThreadLocked(c)
+		if g.exiting || g.execing != nil {
 			c.work.Or(workExit)
 		}
-		g.sigMu.Lock()
 		if g.groupStop {
 			c.stopWanted = true
 			g.stopCount++
@@ -255,6 +264,7 @@ func (t *Task) birth(c *Task, fl uint64) {
 		g.sigMu.Unlock()
 		return
 	}
+	n.addThreadLocked(c)
 	k.groups[n.pid] = n
 	p := g
 	if fl&unix.CLONE_PARENT != 0 && g.parent != nil {
@@ -265,13 +275,16 @@ func (t *Task) birth(c *Task, fl uint64) {
 	p.children = append(p.children, n)
 	k.joinPgrpLocked(n, g.pgrp)
 	n.tty = g.tty
-	k.userLocked(c.Cred().UID, 1)
+	if n.Rlimit(unix.RLIMIT_CPU).Cur < 1<<32 {
+		n.timers.cpuLimitChanged(n)
+	}
 }
 
 // dropUnborn forgets a child that could not be made.
 func (k *Kernel) dropUnborn(c *Task) {
 	k.mu.Lock()
-	delete(k.pids, c.TID())
+	delete(k.unborn, c.TID())
+	k.userLocked(c.Cred().UID, -1)
 	k.mu.Unlock()
 	if f := c.files.Swap(nil); f != nil {
 		f.DecRef(c)
@@ -298,7 +311,7 @@ func (g *ThreadGroup) exitingNow() bool {
 
 // mayForkLocked checks RLIMIT_NPROC and the kernel's own limit on threads.
 func (k *Kernel) mayForkLocked(t *Task) bool {
-	if len(k.pids) >= MaxPID-300 || len(k.pids) >= k.maxThreads() {
+	if n := len(k.pids) + len(k.unborn); n >= MaxPID-300 || n >= k.maxThreads() {
 		return false
 	}
 	c := t.Cred()
@@ -308,7 +321,7 @@ func (k *Kernel) mayForkLocked(t *Task) bool {
 	return uint64(k.users[c.UID]) < t.Rlimit(unix.RLIMIT_NPROC)
 }
 
-// userLocked counts processes of a user for RLIMIT_NPROC.
+// userLocked counts threads of a user for RLIMIT_NPROC.
 func (k *Kernel) userLocked(uid uint32, d int) {
 	if k.users[uid] += d; k.users[uid] <= 0 {
 		delete(k.users, uid)
@@ -330,7 +343,8 @@ func (k *Kernel) NewInit(fs *vfs.FSContext, files *vfs.FDTable) (*Task, error) {
 }
 
 func (k *Kernel) newFirst(fs *vfs.FSContext, files *vfs.FDTable, thread func(*Task) (platform.Thread, error)) (*Task, error) {
-	t := (&Task{K: k, Group: &ThreadGroup{k: k, groupSignal: groupSignal{actions: &Actions{}}}}).firstTask()
+	t := (&Task{K: k, Group: &ThreadGroup{k: k}}).firstTask()
+	t.Group.acts.Store(&Actions{})
 	th, err := thread(t)
 	if err != nil {
 		return nil, err
@@ -351,7 +365,6 @@ func (k *Kernel) newFirst(fs *vfs.FSContext, files *vfs.FDTable, thread func(*Ta
 	g.exitSignal = unix.SIGCHLD
 	k.pids[id], k.groups[id] = t, g
 	g.addThreadLocked(t)
-	g.live.Store(1)
 	k.userLocked(0, 1)
 	if id == 1 {
 		// Linux's init starts in process group and session 0.

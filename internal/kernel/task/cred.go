@@ -16,7 +16,7 @@ func (t *Task) InstallCred(n *cred.Cred) {
 		t.Group.SetDumpable(0)
 		t.pdeathSig.Store(0)
 	}
-	if old.UID != n.UID && t == t.Group.Leader() {
+	if old.UID != n.UID {
 		t.K.mu.Lock()
 		t.K.userLocked(old.UID, -1)
 		t.K.userLocked(n.UID, 1)

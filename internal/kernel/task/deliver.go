@@ -51,12 +51,12 @@ func (t *Task) deliver(th platform.Thread, info *arch.Siginfo) (act platform.Act
 	g := t.Group
 	sig := unix.Signal(info.Signo)
 	g.sigMu.Lock()
-	g.actions.mu.Lock()
-	a := g.actions.a[sig]
+	g.actions().mu.Lock()
+	a := g.actions().a[sig]
 	if a.Handler > arch.SIG_IGN && a.Flags&arch.SA_RESETHAND != 0 {
-		g.actions.a[sig].Handler = arch.SIG_DFL
+		g.actions().a[sig].Handler = arch.SIG_DFL
 	}
-	g.actions.mu.Unlock()
+	g.actions().mu.Unlock()
 	switch {
 	case sig == unix.SIGKILL:
 		g.sigMu.Unlock()
@@ -78,9 +78,9 @@ func (t *Task) deliver(th platform.Thread, info *arch.Siginfo) (act platform.Act
 		if err := t.pushFrame(th, info, &a, mask); err != nil {
 			// No room for the frame: SIGSEGV, deadly if it is SIGSEGV itself that found none.
 			if sig == unix.SIGSEGV {
-				g.actions.mu.Lock()
-				g.actions.a[sig].Handler = arch.SIG_DFL
-				g.actions.mu.Unlock()
+				g.actions().mu.Lock()
+				g.actions().a[sig].Handler = arch.SIG_DFL
+				g.actions().mu.Unlock()
 			}
 			t.force(arch.InfoKernel(unix.SIGSEGV))
 			return 0, false

@@ -94,14 +94,14 @@ func (t *Task) execBegin(p ExecParams) (platform.Thread, error) {
 
 	g.sigMu.Lock()
 	acts := &Actions{}
-	g.actions.mu.Lock()
+	g.actions().mu.Lock()
 	for i := range acts.a {
-		if g.actions.a[i].Handler == arch.SIG_IGN {
+		if g.actions().a[i].Handler == arch.SIG_IGN {
 			acts.a[i].Handler = arch.SIG_IGN
 		}
 	}
-	g.actions.mu.Unlock()
-	g.actions = acts
+	g.actions().mu.Unlock()
+	g.acts.Store(acts)
 	t.altstack = arch.SigStack{}
 	g.sigMu.Unlock()
 	g.timers.exec()
@@ -122,8 +122,8 @@ func (t *Task) execBegin(p ExecParams) (platform.Thread, error) {
 		g.SetDumpable(1)
 	}
 	t.SetComm(im.Comm)
-	g.exitSignal = unix.SIGCHLD
 	t.K.mu.Lock()
+	g.exitSignal = unix.SIGCHLD
 	g.execed = true
 	t.K.mu.Unlock()
 	return th, nil
@@ -172,6 +172,7 @@ func (t *Task) loseThreads(old, new platform.Thread) error {
 		// The old leader waits as a zombie under the id that the caller takes over.
 		delete(k.pids, t.TID())
 		g.removeThreadLocked(l)
+		k.userLocked(l.Cred().UID, -1)
 		t.tid.Store(g.pid)
 		k.pids[g.pid] = t
 		g.leader = t

@@ -53,6 +53,12 @@ func (t *Task) hostNeedsClearTID() bool { return t.clearTID.Load() != 0 }
 func (t *Task) ExitGroup(code int32) {
 	g := t.Group
 	g.sigMu.Lock()
+	if g.execing != nil {
+		// Only this thread ends: that is what the one that executes a program waits for.
+		t.work.Or(workExit)
+		g.sigMu.Unlock()
+		return
+	}
 	if !g.exiting {
 		g.exiting, g.exitCode = true, code
 	}
@@ -145,7 +151,7 @@ func (t *Task) prepareExit() {
 		return
 	}
 	g := t.Group
-	last := g.live.Load() == 1
+	last := g.active.Add(-1) == 0
 	if last {
 		g.timers.stop()
 		if t.IsSessionLeader() {
@@ -175,9 +181,6 @@ func (t *Task) exitNotify() {
 		t.stopWanted = false
 		g.stopCount--
 	}
-	if g.execing != nil {
-		g.execing.Wake()
-	}
 	g.sigMu.Unlock()
 
 	k.mu.Lock()
@@ -185,12 +188,15 @@ func (t *Task) exitNotify() {
 	if t != g.leader {
 		delete(k.pids, t.TID())
 		g.removeThreadLocked(t)
+		k.userLocked(t.Cred().UID, -1)
 	}
 	if !last {
 		k.mu.Unlock()
-		if e := g.execing; e != nil {
-			e.Wake()
+		g.sigMu.Lock()
+		if g.execing != nil {
+			g.execing.Wake()
 		}
+		g.sigMu.Unlock()
 		return
 	}
 	g.sigMu.Lock()
@@ -280,7 +286,7 @@ func (k *Kernel) zombieLocked(g *ThreadGroup) func() {
 		return nil
 	}
 	sig := g.exitSignal
-	a := p.actions.get(unix.SIGCHLD)
+	a := p.actions().get(unix.SIGCHLD)
 	if sig == unix.SIGCHLD && (a.Handler == arch.SIG_IGN || a.Flags&arch.SA_NOCLDWAIT != 0) {
 		k.reapLocked(g)
 		if a.Handler == arch.SIG_IGN {

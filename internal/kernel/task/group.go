@@ -31,6 +31,7 @@ type groupTree struct {
 
 	threads atomic.Pointer[[]*Task] // copy on write, changed under Kernel.mu
 	live    atomic.Int32            // threads that have not ended
+	active  atomic.Int32            // threads that have not begun to end (prepareExit)
 }
 
 // groupRes are the resources of a process.
@@ -99,6 +100,8 @@ func (g *ThreadGroup) addThreadLocked(t *Task) {
 	l := make([]*Task, 0, len(old)+1)
 	l = append(append(l, old...), t)
 	g.threads.Store(&l)
+	g.live.Add(1)
+	g.active.Add(1)
 }
 
 func (g *ThreadGroup) removeThreadLocked(t *Task) {
@@ -113,7 +116,7 @@ func (g *ThreadGroup) removeThreadLocked(t *Task) {
 
 // State is the letter of /proc/<pid>/stat.
 func (t *Task) State() byte {
-	if t.where.Load() == gone {
+	if t.where.Load() == gone || t.prepared.Load() {
 		return 'Z'
 	}
 	g := t.Group
@@ -265,10 +268,11 @@ func (u *usage) rusage() (r unix.Rusage) {
 
 // CPUTimes is the thread's user and system time in nanoseconds.
 func (t *Task) CPUTimes() (user, sys int64) {
-	if t.where.Load() == gone {
-		return t.usage.user, t.usage.sys
+	if t.where.Load() != gone {
+		user, sys = t.Thread().CPUTime()
 	}
-	user, sys = t.Thread().CPUTime()
+	t.Group.usageMu.Lock()
+	defer t.Group.usageMu.Unlock()
 	return user + t.usage.user, sys + t.usage.sys
 }
 

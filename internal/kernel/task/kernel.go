@@ -37,6 +37,7 @@ type Kernel struct {
 
 	mu      sync.Mutex
 	pids    map[int32]*Task // every thread by id, until it is reaped
+	unborn  map[int32]bool  // ids of threads that are being made
 	groups  map[int32]*ThreadGroup
 	pgrps   map[int32]*ProcessGroup
 	sess    map[int32]*Session
@@ -48,7 +49,7 @@ type Kernel struct {
 	switches atomic.Uint64
 	cad      atomic.Bool // Ctrl-Alt-Del reboots at once (reboot(2))
 	halting  atomic.Bool
-	users    map[uint32]int // processes of each user
+	users    map[uint32]int // threads of each user, for RLIMIT_NPROC
 }
 
 // Halt says how the guest ended.
@@ -73,6 +74,7 @@ const (
 func New() *Kernel {
 	k := &Kernel{
 		pids:   map[int32]*Task{},
+		unborn: map[int32]bool{},
 		groups: map[int32]*ThreadGroup{},
 		pgrps:  map[int32]*ProcessGroup{},
 		sess:   map[int32]*Session{},
@@ -121,7 +123,7 @@ func (k *Kernel) allocPIDLocked() (int32, error) {
 			k.lastPID = 300 // as Linux, low ids stay with early processes
 		}
 		id := k.lastPID
-		if k.pids[id] == nil && k.groups[id] == nil && k.pgrps[id] == nil && k.sess[id] == nil {
+		if k.pids[id] == nil && !k.unborn[id] && k.groups[id] == nil && k.pgrps[id] == nil && k.sess[id] == nil {
 			return id, nil
 		}
 	}

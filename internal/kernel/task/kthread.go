@@ -52,7 +52,7 @@ func (k *Kernel) NewKernelInit(fs *vfs.FSContext, files *vfs.FDTable) (*Task, er
 	if err != nil {
 		return nil, err
 	}
-	t.Group.actions.a[unix.SIGCHLD].Handler = arch.SIG_IGN
+	t.Group.actions().a[unix.SIGCHLD].Handler = arch.SIG_IGN
 	t.sleeping.Store(true)
 	return t, nil
 }

@@ -28,6 +28,7 @@ const (
 	inUser   = iota // guest code, or between calls
 	inKernel        // a handler runs
 	gone            // the host thread has ended
+	unborn          // clone has not finished: nobody else knows the task
 )
 
 // runState is the part of a task that its run loop owns.
@@ -72,8 +73,7 @@ func (k *Kernel) Syscall(th platform.Thread, nr platform.Sysno, a *platform.Args
 		return platform.Return{Action: platform.Dead} // t belongs to the new program's thread now
 	}
 	if err != nil && th.OnTracer() && t.then.set && t.then.action == platform.Offload {
-		t.where.Store(inUser)
-		return platform.Return{Action: platform.Offload}
+		return t.finish(platform.Return{Action: platform.Offload}, false)
 	}
 	return t.leave(th, nr, v, err)
 }
@@ -85,8 +85,7 @@ func (t *Task) leave(th platform.Thread, nr int32, v uint64, err error) platform
 		case platform.Keep:
 			return t.finish(platform.Return{Action: platform.Keep}, true)
 		case platform.HostExit:
-			t.where.CompareAndSwap(inKernel, inUser)
-			return platform.Return{Action: platform.HostExit}
+			return t.finish(platform.Return{Action: platform.HostExit}, false)
 		}
 	}
 	ret := platform.Return{Value: abi.Result(v, err)}
@@ -98,8 +97,6 @@ func (t *Task) leave(th platform.Thread, nr int32, v uint64, err error) platform
 	}
 	if t.then.set && t.then.action == platform.Hold {
 		ret.Action = platform.Hold
-		t.where.CompareAndSwap(inKernel, inUser)
-		return ret
 	}
 	return t.finish(ret, true)
 }
@@ -112,8 +109,8 @@ func (t *Task) finish(ret platform.Return, checkWork bool) platform.Return {
 		return platform.Return{Action: platform.Dead}
 	}
 	if checkWork && t.work.Load() != 0 {
-		if ret.Action == platform.Keep {
-			t.Thread().Kick()
+		if ret.Action == platform.Keep || ret.Action == platform.Hold {
+			t.Thread().Kick() // remembered until the thread goes on
 			return ret
 		}
 		ret.Action = platform.Stop
@@ -194,9 +191,8 @@ func (t *Task) oops(ret *platform.Return) {
 	if PanicOnOops.Load() {
 		t.K.Panic(fmt.Sprint("Fatal exception: ", r))
 	}
-	t.where.CompareAndSwap(inKernel, inUser)
 	t.Group.exit(int32(unix.SIGKILL))
-	*ret = platform.Return{Action: platform.Dead}
+	*ret = t.finish(platform.Return{Action: platform.Dead}, false)
 }
 
 // PanicOnOops is /proc/sys/kernel/panic_on_oops.
@@ -205,11 +201,16 @@ var PanicOnOops atomic.Bool
 // Exited implements platform.Handler.
 func (k *Kernel) Exited(th platform.Thread, ws unix.WaitStatus, ru *unix.Rusage) {
 	t := th.Data().(*Task)
-	if t.Thread() != th {
-		return // an old process of a task that has executed a program
+	if t.where.CompareAndSwap(unborn, gone) {
+		return // its creator sees it at the birth
 	}
 	if ru != nil {
+		t.Group.usageMu.Lock()
 		t.usage.add(ru)
+		t.Group.usageMu.Unlock()
+	}
+	if t.Thread() != th {
+		return // an old process of a task that has executed a program
 	}
 	if ws.Signaled() {
 		t.hostStatus.CompareAndSwap(0, int32(ws.Signal()))

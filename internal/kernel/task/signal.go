@@ -2,6 +2,7 @@ package task
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -26,9 +27,9 @@ type sigState struct {
 
 // groupSignal is the signal state of a process.
 type groupSignal struct {
-	sigMu   sync.Mutex
-	actions *Actions
-	shared  sigQueue
+	sigMu  sync.Mutex
+	acts   atomic.Pointer[Actions] // another only at execve
+	shared sigQueue
 
 	// Job control.
 	groupStop   bool        // a group stop is in force
@@ -49,6 +50,8 @@ type Actions struct {
 	mu sync.Mutex
 	a  [arch.NSIG + 1]arch.Sigaction
 }
+
+func (g *ThreadGroup) actions() *Actions { return g.acts.Load() }
 
 func (a *Actions) get(sig unix.Signal) arch.Sigaction {
 	a.mu.Lock()
@@ -123,7 +126,7 @@ const (
 
 // ignoredLocked reports whether sig would do nothing if it were delivered.
 func (g *ThreadGroup) ignoredLocked(sig unix.Signal) bool {
-	h := g.actions.get(sig).Handler
+	h := g.actions().get(sig).Handler
 	if h == arch.SIG_IGN {
 		return true
 	}
@@ -274,14 +277,14 @@ func (t *Task) force(info arch.Siginfo) {
 	sig := unix.Signal(info.Signo)
 	g := t.Group
 	g.sigMu.Lock()
-	g.actions.mu.Lock()
-	a := &g.actions.a[sig]
+	g.actions().mu.Lock()
+	a := &g.actions().a[sig]
 	if t.blocked.Has(sig) || a.Handler == arch.SIG_IGN || g.unkillable() && a.Handler == arch.SIG_DFL {
 		a.Handler = arch.SIG_DFL
 		t.blocked &^= arch.SigBit(sig)
 		t.forced = true
 	}
-	g.actions.mu.Unlock()
+	g.actions().mu.Unlock()
 	if !t.pending.set.Has(sig) {
 		t.pending.add(info)
 		g.queued++
@@ -460,10 +463,10 @@ func (t *Task) SigMasks() (pending, shared, blocked, ignored, caught uint64) {
 	g := t.Group
 	g.sigMu.Lock()
 	defer g.sigMu.Unlock()
-	g.actions.mu.Lock()
-	defer g.actions.mu.Unlock()
+	g.actions().mu.Lock()
+	defer g.actions().mu.Unlock()
 	for s := 1; s <= arch.NSIG; s++ {
-		switch g.actions.a[s].Handler {
+		switch g.actions().a[s].Handler {
 		case arch.SIG_DFL:
 		case arch.SIG_IGN:
 			ignored |= 1 << (s - 1)
@@ -481,16 +484,16 @@ func (t *Task) Sigaction(sig unix.Signal, new *arch.Sigaction) (arch.Sigaction, 
 	}
 	g := t.Group
 	if new == nil {
-		return g.actions.get(sig), nil
+		return g.actions().get(sig), nil
 	}
 	g.sigMu.Lock()
 	defer g.sigMu.Unlock()
-	g.actions.mu.Lock()
-	old := g.actions.a[sig]
+	g.actions().mu.Lock()
+	old := g.actions().a[sig]
 	n := *new
 	n.Mask &^= arch.Unblockable
-	g.actions.a[sig] = n
-	g.actions.mu.Unlock()
+	g.actions().a[sig] = n
+	g.actions().mu.Unlock()
 	if n.Handler == arch.SIG_IGN || n.Handler == arch.SIG_DFL && sigIgnore.Has(sig) {
 		g.queued -= g.shared.flush(arch.SigBit(sig))
 		for _, x := range g.threadsSnapshot() {
@@ -505,7 +508,7 @@ func (t *Task) SignalBlockedOrIgnored(sig unix.Signal) bool {
 	g := t.Group
 	g.sigMu.Lock()
 	defer g.sigMu.Unlock()
-	return t.blocked.Has(sig) || g.actions.get(sig).Handler == arch.SIG_IGN
+	return t.blocked.Has(sig) || g.actions().get(sig).Handler == arch.SIG_IGN
 }
 
 // Altstack is the thread's alternate signal stack; only for the task itself.

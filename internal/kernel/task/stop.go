@@ -95,7 +95,7 @@ func (g *ThreadGroup) notifyParentOfStop(code int32, sig unix.Signal) {
 	if p == nil {
 		return
 	}
-	a := p.actions.get(unix.SIGCHLD)
+	a := p.actions().get(unix.SIGCHLD)
 	if a.Handler != arch.SIG_IGN && a.Flags&arch.SA_NOCLDSTOP == 0 {
 		u, s := g.cpuTicks()
 		p.SendSignal(arch.InfoChild(code, g.pid, uid, int32(sig), u, s))
