@@ -7,18 +7,13 @@ import (
 
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
 	"github.com/user-mode-linux/linux/internal/kernel/ktime"
-	"github.com/user-mode-linux/linux/internal/kernel/platform"
 	"github.com/user-mode-linux/linux/internal/kernel/task"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
-	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
 
 // i32 and u32 read an argument as C's int and unsigned int: the high half is ignored, as the C ABI leaves it undefined.
 func i32(v uint64) int32  { return int32(uint32(v)) }
 func u32(v uint64) uint32 { return uint32(v) }
-
-// file returns the open file of descriptor argument n with a reference; EBADF.
-func file(t *task.Task, a *platform.Args, n int) (*vfs.File, error) { return t.Files().Get(i32(a[n])) }
 
 // Guest integers are little-endian.
 var le = binary.LittleEndian
@@ -68,17 +63,4 @@ func readTimeval(b []byte) (int64, error) {
 
 func appendTimeval(b []byte, ns int64) []byte {
 	return le.AppendUint64(le.AppendUint64(b, uint64(ns/1e9)), uint64(ns%1e9/1e3))
-}
-
-// writeU32 and writeU64 copy integers out.
-func writeU32(t *task.Task, addr uint64, v uint32) error {
-	var b [4]byte
-	le.PutUint32(b[:], v)
-	return uio.WriteFull(t.Mem(), b[:], addr)
-}
-
-func writeU64(t *task.Task, addr uint64, v uint64) error {
-	var b [8]byte
-	le.PutUint64(b[:], v)
-	return uio.WriteFull(t.Mem(), b[:], addr)
 }

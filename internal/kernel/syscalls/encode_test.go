@@ -17,7 +17,7 @@ import (
 func golden(t *testing.T, v any) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	if err := binary.Write(&b, binary.LittleEndian, v); err != nil {
+	if err := binary.Write(&b, le, v); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -118,7 +118,7 @@ func TestFlock(t *testing.T) {
 	fl := unix.Flock_t{Type: unix.F_WRLCK, Whence: unix.SEEK_END, Start: -5, Len: 1 << 40, Pid: 77}
 	var want bytes.Buffer
 	for _, v := range []any{fl.Type, fl.Whence, int32(0), fl.Start, fl.Len, fl.Pid, int32(0)} {
-		_ = binary.Write(&want, binary.LittleEndian, v)
+		_ = binary.Write(&want, le, v)
 	}
 	got := dirty(flockSize)
 	encodeFlock(got, &fl)

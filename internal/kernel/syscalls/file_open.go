@@ -1,7 +1,6 @@
 package syscalls
 
 import (
-	"encoding/binary"
 	"math"
 
 	"golang.org/x/sys/unix"
@@ -141,9 +140,9 @@ func sysOpenat2(t *task.Task, a *platform.Args) (uint64, error) {
 	if err := copyStruct(t, raw[:], a[2], a[3]); err != nil {
 		return 0, err
 	}
-	flags := binary.LittleEndian.Uint64(raw[0:])
-	mode := binary.LittleEndian.Uint64(raw[8:])
-	resolve := binary.LittleEndian.Uint64(raw[16:])
+	flags := le.Uint64(raw[0:])
+	mode := le.Uint64(raw[8:])
+	resolve := le.Uint64(raw[16:])
 	const known = unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH |
 		unix.RESOLVE_IN_ROOT | resolveCached
 	switch {

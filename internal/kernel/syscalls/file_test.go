@@ -2,7 +2,6 @@ package syscalls
 
 import (
 	"bytes"
-	"encoding/binary"
 	"strings"
 	"testing"
 
@@ -61,7 +60,7 @@ func (g *guest) buf(n int) uint64       { return g.alloc(make([]byte, n)) }
 func (g *guest) iov(r ...uint64) uint64 { return g.alloc(words(r...)) }
 func words(w ...uint64) (b []byte) {
 	for _, x := range w {
-		b = binary.LittleEndian.AppendUint64(b, x)
+		b = le.AppendUint64(b, x)
 	}
 	return b
 }

@@ -63,7 +63,7 @@ func sysIoctl(t *task.Task, a *platform.Args) (uint64, error) {
 
 // flagIoctl sets or clears a status flag as the guest's int at arg says.
 func flagIoctl(t *task.Task, f *vfs.File, flag uint32, arg uint64) error {
-	on, err := getU32(t, arg)
+	on, err := readU32(t, arg)
 	if err != nil {
 		return err
 	}
@@ -80,11 +80,11 @@ func fileIoctl(t *task.Task, f *vfs.File, cmd uint32, arg uint64) (done bool, er
 			return true, unix.EINVAL
 		}
 		st := sb.Statfs()
-		return true, putU32(t, arg, uint32(st.Bsize))
+		return true, writeU32(t, arg, uint32(st.Bsize))
 	case !at.IsRegular():
 		return false, nil
 	case cmd == fioqsize:
-		return true, putU64(t, arg, uint64(at.Size))
+		return true, writeU64(t, arg, uint64(at.Size))
 	case cmd == fibmap && !t.Cred().Capable(unix.CAP_SYS_RAWIO):
 		return true, unix.EPERM
 	}

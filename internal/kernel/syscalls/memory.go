@@ -51,7 +51,7 @@ func sysMmap(t *task.Task, a *platform.Args) (uint64, error) {
 	var f *vfs.File
 	if a[3]&unix.MAP_ANONYMOUS == 0 {
 		var err error
-		if f, err = file(t, a, 4); err != nil {
+		if f, err = anyFile(t, a[4]); err != nil {
 			return 0, err
 		}
 		defer f.DecRef()

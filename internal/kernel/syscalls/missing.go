@@ -8,15 +8,6 @@ var missing = []struct {
 	note  string
 	calls map[int]string
 }{
-	{"no System V IPC", map[int]string{
-		unix.SYS_SHMGET: "shmget", unix.SYS_SHMAT: "shmat", unix.SYS_SHMCTL: "shmctl", unix.SYS_SHMDT: "shmdt",
-		unix.SYS_SEMGET: "semget", unix.SYS_SEMOP: "semop", unix.SYS_SEMCTL: "semctl", unix.SYS_SEMTIMEDOP: "semtimedop",
-		unix.SYS_MSGGET: "msgget", unix.SYS_MSGSND: "msgsnd", unix.SYS_MSGRCV: "msgrcv", unix.SYS_MSGCTL: "msgctl",
-	}},
-	{"no POSIX message queues", map[int]string{
-		unix.SYS_MQ_OPEN: "mq_open", unix.SYS_MQ_UNLINK: "mq_unlink", unix.SYS_MQ_TIMEDSEND: "mq_timedsend",
-		unix.SYS_MQ_TIMEDRECEIVE: "mq_timedreceive", unix.SYS_MQ_NOTIFY: "mq_notify", unix.SYS_MQ_GETSETATTR: "mq_getsetattr",
-	}},
 	{"no tracing of programs", map[int]string{
 		unix.SYS_PTRACE: "ptrace", unix.SYS_PROCESS_VM_READV: "process_vm_readv", unix.SYS_PROCESS_VM_WRITEV: "process_vm_writev",
 		unix.SYS_KCMP: "kcmp", unix.SYS_PERF_EVENT_OPEN: "perf_event_open", unix.SYS_BPF: "bpf",

@@ -310,5 +310,8 @@ func sysUnshare(t *task.Task, a *platform.Args) (uint64, error) {
 	if fl&unix.CLONE_FILES != 0 {
 		t.UnshareFiles()
 	}
+	if fl&unix.CLONE_SYSVSEM != 0 {
+		t.UnshareSemUndo()
+	}
 	return 0, nil
 }

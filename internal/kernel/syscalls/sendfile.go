@@ -74,7 +74,7 @@ func newCursor(t *task.Task, f *vfs.File, addr uint64) (cursor, error) {
 // store puts the position back.
 func (c *cursor) store(t *task.Task) error {
 	if c.addr != 0 {
-		return putU64(t, c.addr, uint64(c.pos))
+		return writeU64(t, c.addr, uint64(c.pos))
 	}
 	_, err := vfs.Seek(t, c.f, c.pos, unix.SEEK_SET)
 	return err

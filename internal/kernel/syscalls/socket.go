@@ -59,7 +59,7 @@ func readSockaddr(t *task.Task, addr uint64, n int32) ([]byte, error) {
 
 // writeSockaddr copies an address out, cut to the length at lenAddr, which becomes the true one.
 func writeSockaddr(t *task.Task, sa []byte, addr, lenAddr uint64) error {
-	room, err := getU32(t, lenAddr)
+	room, err := readU32(t, lenAddr)
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func writeSockaddr(t *task.Task, sa []byte, addr, lenAddr uint64) error {
 			return err
 		}
 	}
-	return putU32(t, lenAddr, uint32(len(sa)))
+	return writeU32(t, lenAddr, uint32(len(sa)))
 }
 
 // sysSocket implements socket(2).
@@ -226,7 +226,7 @@ func sysGetsockopt(t *task.Task, a *platform.Args) (uint64, error) {
 		return 0, err
 	}
 	defer f.DecRef()
-	room, err := getU32(t, a[4])
+	room, err := readU32(t, a[4])
 	if err != nil {
 		return 0, err
 	}
@@ -243,5 +243,5 @@ func sysGetsockopt(t *task.Task, a *platform.Args) (uint64, error) {
 			return 0, err
 		}
 	}
-	return 0, putU32(t, a[4], uint32(len(val)))
+	return 0, writeU32(t, a[4], uint32(len(val)))
 }

@@ -196,15 +196,15 @@ func recvMsg(t *task.Task, s socket.Socket, f *vfs.File, addr uint64, flags int)
 				return 0, 0, err
 			}
 		}
-		if err := putU32(t, addr+8, uint32(len(m.Addr))); err != nil {
+		if err := writeU32(t, addr+8, uint32(len(m.Addr))); err != nil {
 			return 0, 0, err
 		}
 	}
 	out := uint32(m.OutFlags | flags&unix.MSG_CMSG_CLOEXEC)
-	if err := putU64(t, addr+40, used); err != nil {
+	if err := writeU64(t, addr+40, used); err != nil {
 		return 0, 0, err
 	}
-	return uint64(n), out, putU32(t, addr+48, out)
+	return uint64(n), out, writeU32(t, addr+48, out)
 }
 
 // writeControl stores the control messages of a receive, and installs the files that came. It returns how much of the
@@ -265,7 +265,7 @@ func sysSendmmsg(t *task.Task, a *platform.Args) (uint64, error) {
 		addr := a[1] + i*mmsghdrSize
 		n, err := sendMsg(t, s, f, addr, flags)
 		if err == nil {
-			err = putU32(t, addr+msghdrSize, uint32(n))
+			err = writeU32(t, addr+msghdrSize, uint32(n))
 		}
 		if err != nil {
 			return moved(int(i), err)
@@ -296,7 +296,7 @@ func sysRecvmmsg(t *task.Task, a *platform.Args) (uint64, error) {
 		var n uint64
 		var out uint32
 		if n, out, err = recvMsg(t, s, f, addr, flags); err == nil {
-			err = putU32(t, addr+msghdrSize, uint32(n))
+			err = writeU32(t, addr+msghdrSize, uint32(n))
 		}
 		if err != nil {
 			break

@@ -148,12 +148,12 @@ func sysGetrandom(t *task.Task, a *platform.Args) (uint64, error) {
 // sysGetcpu implements getcpu(2). There is one node.
 func sysGetcpu(t *task.Task, a *platform.Args) (uint64, error) {
 	if a[0] != 0 {
-		if err := putU32(t, a[0], uint32(t.Thread().CPU())); err != nil {
+		if err := writeU32(t, a[0], uint32(t.Thread().CPU())); err != nil {
 			return 0, err
 		}
 	}
 	if a[1] != 0 {
-		return 0, putU32(t, a[1], 0)
+		return 0, writeU32(t, a[1], 0)
 	}
 	return 0, nil
 }

@@ -2,7 +2,6 @@ package syscalls
 
 import (
 	"bytes"
-	"encoding/binary"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -137,27 +136,27 @@ func openFile(t *task.Task, fd uint64) (*vfs.File, error) {
 // anyFile returns the open file of a descriptor, O_PATH or not, with a reference.
 func anyFile(t *task.Task, fd uint64) (*vfs.File, error) { return t.Files().Get(i32(fd)) }
 
-// putU32 and putU64 store a number in guest memory.
-func putU32(t *task.Task, addr uint64, v uint32) error {
+// writeU32 and writeU64 store a number in guest memory.
+func writeU32(t *task.Task, addr uint64, v uint32) error {
 	s := getScratch()
 	defer s.put()
-	binary.LittleEndian.PutUint32(s.buf[:], v)
+	le.PutUint32(s.buf[:], v)
 	return uio.WriteFull(t.Mem(), s.buf[:4], addr)
 }
 
-func putU64(t *task.Task, addr, v uint64) error {
+func writeU64(t *task.Task, addr, v uint64) error {
 	s := getScratch()
 	defer s.put()
-	binary.LittleEndian.PutUint64(s.buf[:], v)
+	le.PutUint64(s.buf[:], v)
 	return uio.WriteFull(t.Mem(), s.buf[:8], addr)
 }
 
-// getU32 reads a number from guest memory.
-func getU32(t *task.Task, addr uint64) (uint32, error) {
+// readU32 reads a number from guest memory.
+func readU32(t *task.Task, addr uint64) (uint32, error) {
 	s := getScratch()
 	defer s.put()
 	err := uio.ReadFull(t.Mem(), s.buf[:4], addr)
-	return binary.LittleEndian.Uint32(s.buf[:]), err
+	return le.Uint32(s.buf[:]), err
 }
 
 // iovec copies a vector of buffers from the guest, as readv(2) takes it. The sum is cut to maxRW. The result is valid
@@ -179,7 +178,7 @@ func (s *scratch) iovec(m uio.Memory, addr, cnt uint64) ([]uio.Range, error) {
 	s.iovs = s.iov[:0]
 	left := uint64(maxRW)
 	for ; len(raw) > 0; raw = raw[16:] {
-		r := uio.Range{Addr: binary.LittleEndian.Uint64(raw), Len: binary.LittleEndian.Uint64(raw[8:])}
+		r := uio.Range{Addr: le.Uint64(raw), Len: le.Uint64(raw[8:])}
 		if int64(r.Len) < 0 {
 			return nil, unix.EINVAL
 		}
