@@ -24,6 +24,7 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/fs/procfs"
 	"github.com/user-mode-linux/linux/internal/kernel/fs/sysfs"
 	"github.com/user-mode-linux/linux/internal/kernel/fs/tmpfs"
+	"github.com/user-mode-linux/linux/internal/kernel/ipc/mqueue"
 	"github.com/user-mode-linux/linux/internal/kernel/klog"
 	"github.com/user-mode-linux/linux/internal/kernel/mm"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
@@ -161,6 +162,7 @@ func (k *Kernel) register() {
 	})
 	vfs.RegisterFifo(pipefs.OpenFIFO)
 	chrdev.Init()
+	mqueue.Register()
 	tty.Init()
 }
 

@@ -160,6 +160,10 @@ func (t *Thread) runCall(nr platform.Sysno, a platform.Args) (uint64, error) {
 		t.dirty = true
 		t.regs.Orig_rax = noCall
 		ws, err := t.nextStop(unix.PTRACE_SYSCALL)
+		if err == nil && stopEvent(ws) == unix.PTRACE_EVENT_SECCOMP {
+			// A watched thread was held at the entry of its call, before the filter.
+			ws, err = t.nextStop(unix.PTRACE_SYSCALL)
+		}
 		if err != nil {
 			return 0, err
 		}

@@ -201,6 +201,10 @@ func (s *shard) call(f func()) (ok bool) {
 	if !s.post(func() { f(); close(done) }) {
 		return false
 	}
+	// The tracer may have to run calls in a stub that raise notifications. The caller may be who would receive them.
+	if w := s.lead.leader.Load(); w != nil && w.busy.Load() {
+		s.lead.promote(s, w)
+	}
 	<-done
 	return true
 }

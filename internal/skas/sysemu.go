@@ -190,7 +190,7 @@ func runFilter(prog []unix.SockFilter, nr int32, arch uint32, args *platform.Arg
 	return unix.SECCOMP_RET_TRAP
 }
 
-// watchStop is the entry or exit of a call of a watched thread. Calls of the other lanes reach the kernel anyway.
+// watchStop is the entry or exit of a call of a watched thread.
 func (s *shard) watchStop(t *Thread) {
 	var info syscallInfo
 	if ptraceGetSyscallInfo(t.tid, &info) != nil {
@@ -207,7 +207,13 @@ func (s *shard) watchStop(t *Thread) {
 	if entry {
 		r := &t.regs
 		args := platform.Args{r.Rdi, r.Rsi, r.Rdx, r.R10, r.R8, r.R9}
-		if runFilter(t.p.filter, int32(r.Orig_rax), info.arch, &args) != retAllow {
+		switch runFilter(t.p.filter, int32(r.Orig_rax), info.arch, &args) {
+		case retAllow:
+		case retNotify, retTrace:
+			// The kernel's calls are held, whatever their lane: a watcher wants to see the registers.
+			s.callStop(t)
+			return
+		default:
 			t.goOn() // its exit is no business of ours either
 			return
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/user-mode-linux/linux/internal/kernel/arch"
 	"github.com/user-mode-linux/linux/internal/kernel/cred"
+	"github.com/user-mode-linux/linux/internal/kernel/ipc"
 	"github.com/user-mode-linux/linux/internal/kernel/mm"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
@@ -27,13 +28,17 @@ type perTask struct {
 	sched      atomic.Pointer[SchedParam]
 	affinity   atomic.Uint64
 	personal   atomic.Uint32 // personality(2)
+	semUndo    atomic.Pointer[ipc.Undo]
 
 	usage      usage // of host threads that have ended; guarded by ThreadGroup.usageMu
 	hostStatus atomic.Int32
 	exitCode   int32 // owned by the task until it has ended
 	prepared   atomic.Bool
+	ending     atomic.Bool // it has called exit: it takes no signals and no part in group stops
+	exitSeen   atomic.Bool // the end has been noted: wait may tell a tracer
 
 	vforkWait   atomic.Bool // parent: held until the child executes or ends
+	vforkHeld   atomic.Bool // it is held for that, rather than sleeping in its handler
 	vforkParent atomic.Pointer[Task]
 
 	forced                           bool // a fault found its signal blocked or ignored
@@ -100,6 +105,7 @@ func (t *Task) Clone(a *CloneArgs) (int32, error) {
 	k.mu.Unlock()
 
 	t.cloneResources(c, fl)
+	t.shareSemUndo(c, fl)
 	pidfd := int32(-1)
 	if thread {
 		c.Group = g
@@ -155,23 +161,36 @@ func (t *Task) Clone(a *CloneArgs) (int32, error) {
 	if fl&unix.CLONE_CHILD_SETTID != 0 {
 		putInt32(th.AddressSpace(), a.ChildTID, id)
 	}
+	event := t.birth(c, fl, a.ExitSignal)
+	k.forks.Add(1)
+	if c.trace.traced.Load() {
+		c.startTraced()
+	}
+	if t.trace.traced.Load() && !t.Thread().OnTracer() {
+		t.cloneTraced(c, th, fl, event)
+		return id, nil
+	}
 	if fl&unix.CLONE_VFORK != 0 {
 		// The parent waits, held, until the child has executed a program or ended.
 		t.vforkWait.Store(true)
+		t.vforkHeld.Store(true)
 		c.vforkParent.Store(t)
 		t.Then(platform.Hold)
 	}
-	t.birth(c, fl)
-	k.forks.Add(1)
-	if !c.where.CompareAndSwap(unborn, inUser) {
-		go c.exitKilled() // the host thread has ended already
-		return id, nil
+	c.letGo(th)
+	return id, nil
+}
+
+// letGo starts the host thread of a new task.
+func (t *Task) letGo(th platform.Thread) {
+	if !t.where.CompareAndSwap(unborn, inUser) {
+		go t.exitKilled() // it has ended already
+		return
 	}
-	if c.work.Load() != 0 {
+	if t.work.Load() != 0 {
 		th.Kick()
 	}
 	th.Resume()
-	return id, nil
 }
 
 // newChild makes the Task of a child, not yet known to anybody.
@@ -241,12 +260,32 @@ func (t *Task) newGroup(c *Task, fl, exitSignal uint64) *ThreadGroup {
 
 const cloneClearSighand = 0x100000000
 
-// birth puts a child into the tree: from now on others see it.
-func (t *Task) birth(c *Task, fl uint64) {
+// cloneTraced ends a clone of a traced thread: it tells the tracer, and waits for a vfork child by sleeping.
+func (t *Task) cloneTraced(c *Task, th platform.Thread, fl uint64, event int) {
+	id := uint64(c.TID())
+	if fl&unix.CLONE_VFORK != 0 {
+		t.vforkWait.Store(true)
+		c.vforkParent.Store(t)
+	}
+	c.letGo(th)
+	if event != 0 {
+		t.traceEvent(event, traceEventOption(event), id)
+	}
+	if fl&unix.CLONE_VFORK != 0 {
+		for t.vforkWait.Load() && t.work.Load()&workExit == 0 {
+			<-t.token
+		}
+		t.traceEvent(unix.PTRACE_EVENT_VFORK_DONE, unix.PTRACE_O_TRACEVFORKDONE, id)
+	}
+}
+
+// birth puts a child into the tree: from now on others see it. It returns the event that the parent's tracer wants.
+func (t *Task) birth(c *Task, fl, exitSignal uint64) (event int) {
 	k, g := t.K, t.Group
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	n := c.Group
+	event = t.traceChildLocked(c, fl, exitSignal)
 	delete(k.unborn, c.TID())
 	k.pids[c.TID()] = c
 	if n == g {
@@ -262,7 +301,7 @@ func (t *Task) birth(c *Task, fl uint64) {
 			c.work.Or(workSignal)
 		}
 		g.sigMu.Unlock()
-		return
+		return event
 	}
 	n.addThreadLocked(c)
 	k.groups[n.pid] = n
@@ -278,6 +317,7 @@ func (t *Task) birth(c *Task, fl uint64) {
 	if n.Rlimit(unix.RLIMIT_CPU).Cur < 1<<32 {
 		n.timers.cpuLimitChanged(n)
 	}
+	return event
 }
 
 // dropUnborn forgets a child that could not be made.
@@ -292,13 +332,20 @@ func (k *Kernel) dropUnborn(c *Task) {
 	if fs := c.fs.Load(); fs != nil {
 		fs.put()
 	}
+	if u := c.semUndo.Swap(nil); u != nil {
+		u.Put(0) // never the last: its parent has it
+	}
 }
 
 // endVfork lets the parent of a vfork child run on.
 func (t *Task) endVfork() {
 	if p := t.vforkParent.Swap(nil); p != nil {
 		p.vforkWait.Store(false)
-		p.Thread().Resume()
+		if p.vforkHeld.Swap(false) {
+			p.Thread().Resume()
+		} else {
+			p.Wake()
+		}
 	}
 }
 

@@ -25,6 +25,18 @@ func (t *Task) userWork(th platform.Thread) platform.Action {
 			return t.dieHeld(th)
 		}
 		if t.stopWanted {
+			if t.trace.traced.Load() {
+				sig, interrupt := g.groupStopSg, t.traceInterrupt
+				t.traceInterrupt = false
+				if !g.groupStop {
+					sig = unix.SIGTRAP
+				}
+				if joined := t.joinStopLocked(); joined || interrupt {
+					t.traceGroupStop(sig)
+					t.leaveStop()
+				}
+				continue
+			}
 			if t.joinStopLocked() {
 				return platform.Hold
 			}
@@ -40,6 +52,9 @@ func (t *Task) userWork(th platform.Thread) platform.Action {
 		}
 		g.sigMu.Unlock()
 		t.timerTaken(&info)
+		if info = t.traceSignal(info); info.Signo == 0 {
+			continue
+		}
 		if act, done := t.deliver(th, &info); done {
 			return act
 		}

@@ -32,6 +32,15 @@ func (t *Task) Exec(p ExecParams) error {
 	if err != nil {
 		return err
 	}
+	if t.trace.traced.Load() {
+		if !t.traceEvent(unix.PTRACE_EVENT_EXEC, unix.PTRACE_O_TRACEEXEC, uint64(t.TID())) && !t.seized() {
+			t.Group.send(t, arch.InfoKill(unix.SIGTRAP, t.PID(), t.Cred().UID), true)
+		}
+		if t.trace.calls.Load() {
+			code := t.callStopCode()
+			t.traceStop(&TraceStop{Code: code, Info: trapInfo(t, code), Exit: true})
+		}
+	}
 	// From here the new host thread is the task: let it go as the very last step.
 	if !t.where.CompareAndSwap(inKernel, inUser) {
 		go t.exitKilled()
@@ -60,6 +69,7 @@ func (t *Task) execBegin(p ExecParams) (platform.Thread, error) {
 	}
 	defer im.Release()
 	nc, secure := t.execCred(im.File)
+	t.Thread().Block() // what follows waits for the tracer of the new process
 	th, err := t.K.Platform.NewProcess(t)
 	if err != nil {
 		return nil, unix.ENOMEM

@@ -1,6 +1,9 @@
 package task
 
 import (
+	"slices"
+	"time"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/arch"
@@ -18,6 +21,7 @@ import (
 // Exit implements exit(2): it ends the calling thread. code is a wait status.
 func (t *Task) Exit(code int32) {
 	g := t.Group
+	t.startEnd(code)
 	if g.live.Load() > 1 && t.hostNeedsClearTID() {
 		// The host is to clear and wake the thread id word, since other threads wait there.
 		t.RunHeld(func(th platform.Thread) {
@@ -44,6 +48,33 @@ func (t *Task) Exit(code int32) {
 	t.exitCode = code
 	t.prepareExit()
 	t.Then(platform.HostExit)
+}
+
+// startEnd takes a thread that ends out of group stops and from those that take the process's signals. The host may tell of
+// its end much later: a leader is a zombie until all other threads have ended.
+func (t *Task) startEnd(code int32) {
+	g := t.Group
+	g.sigMu.Lock()
+	t.ending.Store(true)
+	threads := g.threadsSnapshot()
+	alone := !slices.ContainsFunc(threads, func(x *Task) bool { return !x.ending.Load() && x.where.Load() != gone })
+	if alone && !g.exiting {
+		g.exiting, g.exitCode = true, code // of threads that end one by one the last one's code counts
+	}
+	stopped := g.leaveStopLocked(t)
+	sig := g.groupStopSg
+	if pending := g.shared.set &^ t.blocked; pending != 0 {
+		for _, x := range threads {
+			if !x.ending.Load() && pending&^x.blocked != 0 {
+				x.work.Or(workSignal)
+				x.kick()
+			}
+		}
+	}
+	g.sigMu.Unlock()
+	if stopped {
+		g.notifyParentOfStop(arch.CLD_STOPPED, sig)
+	}
 }
 
 // hostNeedsClearTID reports whether set_tid_address was called after the host's own word was set.
@@ -108,13 +139,45 @@ func (g *ThreadGroup) exitLocked(code int32, threads []*Task) {
 			one = x
 		}
 	}
-	if one != nil {
-		one.Thread().Kill()
+	if one == nil {
+		return
 	}
+	if slices.ContainsFunc(threads, func(x *Task) bool { return x.robustList.Load() != 0 }) {
+		go one.killRobust(threads)
+		return
+	}
+	one.Thread().Kill()
+}
+
+// robustPatience is how long a process that is being killed may keep others waiting for its robust futexes.
+const robustPatience = 200 * time.Millisecond
+
+// killRobust kills the process of t. If one of its threads holds robust futexes, one is stopped first to mark them
+// (dieHeld); if that does not happen soon, the process is killed all the same.
+func (t *Task) killRobust(threads []*Task) {
+	th := t.Thread()
+	if !slices.ContainsFunc(threads, (*Task).robustPending) {
+		th.Kill()
+		return
+	}
+	for _, x := range threads {
+		if x.where.Load() != gone && !x.ending.Load() {
+			x.Thread().Kick()
+		}
+	}
+	time.AfterFunc(robustPatience, th.Kill)
 }
 
 // dieHeld ends a held thread whose group exits, or that must make room for another's execve.
 func (t *Task) dieHeld(th platform.Thread) platform.Action {
+	if t.Group.exiting {
+		// The others do not come here any more once the process is killed.
+		for _, x := range t.Group.threadsSnapshot() {
+			if x != t && x.robustPending() {
+				x.exitRobust(th)
+			}
+		}
+	}
 	if t.robustPending() {
 		t.exitRobust(th)
 	}
@@ -163,6 +226,7 @@ func (t *Task) prepareExit() {
 		f.DecRef(t)
 	}
 	t.fs.Load().put()
+	t.dropSemUndo()
 }
 
 // exitNotify makes an ended thread vanish, and its process a zombie if it was the last one. It must not sleep.
@@ -177,14 +241,14 @@ func (t *Task) exitNotify() {
 	g.usageMu.Unlock()
 
 	g.sigMu.Lock()
-	if t.stopWanted {
-		t.stopWanted = false
-		g.stopCount--
-	}
+	stopped := g.leaveStopLocked(t)
+	sig := g.groupStopSg
 	g.sigMu.Unlock()
 
 	k.mu.Lock()
 	last := g.live.Add(-1) == 0
+	t.exitSeen.Store(true)
+	tracer := t.trace.tracer
 	if t != g.leader {
 		delete(k.pids, t.TID())
 		g.removeThreadLocked(t)
@@ -192,11 +256,17 @@ func (t *Task) exitNotify() {
 	}
 	if !last {
 		k.mu.Unlock()
+		if tracer != nil {
+			t.tellTracer(tracer, arch.CLD_EXITED, t.exitCode>>8&0xff)
+		}
 		g.sigMu.Lock()
 		if g.execing != nil {
 			g.execing.Wake()
 		}
 		g.sigMu.Unlock()
+		if stopped {
+			g.notifyParentOfStop(arch.CLD_STOPPED, sig)
+		}
 		return
 	}
 	g.sigMu.Lock()
@@ -207,8 +277,15 @@ func (t *Task) exitNotify() {
 	g.sigMu.Unlock()
 	g.dead = true
 	after := k.processEndedLocked(g)
+	victims := g.exitTracerLocked()
 	k.mu.Unlock()
 	after()
+	for _, v := range victims {
+		v.exit(int32(unix.SIGKILL))
+	}
+	if tracer != nil && tracer != g.parentGroup() {
+		t.tellTracer(tracer, arch.CLD_EXITED, g.exitCode>>8&0xff)
+	}
 	if g.OnExit != nil {
 		g.OnExit(g.exitCode)
 	}
@@ -228,13 +305,14 @@ func (k *Kernel) processEndedLocked(g *ThreadGroup) (after func()) {
 			break
 		}
 	}
+	from, uid := g.pid, g.leader.Cred().UID
 	for _, c := range g.children {
 		old := c.pgrp
 		c.parent = heir
 		if c.leader != nil {
 			if s := c.leader.pdeathSig.Load(); s != 0 {
 				c := c
-				todo = append(todo, func() { c.sendKernelSignal(unix.Signal(s)) })
+				todo = append(todo, func() { c.SendSignal(arch.InfoKill(unix.Signal(s), from, uid)) })
 			}
 		}
 		if heir == nil || heir == g {
@@ -285,6 +363,9 @@ func (k *Kernel) zombieLocked(g *ThreadGroup) func() {
 		k.reapLocked(g)
 		return nil
 	}
+	if l := g.leader; l != nil && l.trace.tracer != nil && l.trace.tracer != p {
+		return nil // its tracer hears of it first
+	}
 	sig := g.exitSignal
 	a := p.actions().get(unix.SIGCHLD)
 	if sig == unix.SIGCHLD && (a.Handler == arch.SIG_IGN || a.Flags&arch.SA_NOCLDWAIT != 0) {
@@ -333,6 +414,10 @@ func (k *Kernel) reapLocked(g *ThreadGroup) {
 		}
 	}
 	k.leavePgrpLocked(g)
+	if l := g.leader; l != nil && l.trace.tracer != nil {
+		delete(l.trace.tracer.tracees, l)
+		l.trace.tracer = nil
+	}
 	delete(k.groups, g.pid)
 	if g.leader != nil {
 		delete(k.pids, g.leader.TID())

@@ -16,7 +16,8 @@ type groupTree struct {
 	parent   *ThreadGroup
 	children []*ThreadGroup
 	pgrp     *ProcessGroup
-	tty      *tty.TTY // the controlling terminal
+	tty      *tty.TTY       // the controlling terminal
+	tracees  map[*Task]bool // threads that this process traces
 	leader   *Task
 	execed   bool // has called execve since its fork (setpgid)
 
@@ -62,6 +63,12 @@ func (g *ThreadGroup) PPID() int32 {
 		return 0
 	}
 	return g.parent.pid
+}
+
+func (g *ThreadGroup) parentGroup() *ThreadGroup {
+	g.k.mu.Lock()
+	defer g.k.mu.Unlock()
+	return g.parent
 }
 
 // Leader is the thread with the process's id.
@@ -124,6 +131,8 @@ func (t *Task) State() byte {
 	stopped := t.isStopped
 	g.sigMu.Unlock()
 	switch {
+	case t.trace.stopped.Load():
+		return 't'
 	case stopped:
 		return 'T'
 	case t.sleeping.Load() || t.vforkWait.Load():

@@ -67,6 +67,15 @@ func (k *Kernel) Syscall(th platform.Thread, nr platform.Sysno, a *platform.Args
 	}
 	defer t.oops(&ret)
 	t.lastNr.Store(nr)
+	if t.trace.traced.Load() {
+		if th.OnTracer() {
+			t.where.Store(inUser)
+			return platform.Return{Action: platform.Offload}
+		}
+		if t.trace.calls.Load() && th.Held() {
+			return t.tracedCall(th, nr, a)
+		}
+	}
 	t.then = after{}
 	v, err := k.Dispatch(t, nr, a)
 	if err == errExeced {
@@ -138,6 +147,9 @@ func (k *Kernel) Stop(th platform.Thread, ev *platform.Event) (act platform.Acti
 	if t.Thread() != th {
 		return platform.Dead // an old process of a task that has executed a program
 	}
+	if th.OnTracer() && t.trace.traced.Load() {
+		return platform.Offload
+	}
 	if !t.where.CompareAndSwap(inUser, inKernel) {
 		return platform.Dead
 	}
@@ -153,8 +165,15 @@ func (k *Kernel) Stop(th platform.Thread, ev *platform.Event) (act platform.Acti
 		go t.exitKilled()
 		return platform.Dead
 	}
-	if act == platform.Resume && t.work.Load() != 0 {
+	if act != platform.Resume {
+		return act
+	}
+	if t.work.Load() != 0 {
 		th.Kick()
+	}
+	if t.stepping() {
+		th.ResumeStep()
+		return platform.Hold
 	}
 	return act
 }
@@ -170,6 +189,8 @@ func (t *Task) stopped(th platform.Thread, ev *platform.Event) platform.Action {
 		}
 	case platform.BadArch:
 		t.force(arch.InfoFault(unix.SIGSEGV, arch.SI_KERNEL, 0))
+	case platform.SyscallEntry, platform.SyscallExit:
+		t.nativeCall(th, ev)
 	case platform.Step:
 		t.force(arch.InfoFault(unix.SIGTRAP, arch.TRAP_TRACE, 0))
 	}

@@ -13,16 +13,17 @@ import (
 
 // sigState is the signal state of one thread. Guarded by ThreadGroup.sigMu unless said otherwise.
 type sigState struct {
-	blocked     arch.SigSet
-	saved       arch.SigSet // the mask to restore when the current call ends (sigsuspend, ppoll)
-	restoreMask bool
-	pending     sigQueue
-	altstack    arch.SigStack // owned by the task
-	stopSig     unix.Signal   // group stop that this thread has joined
-	stopWanted  bool          // the thread is to join the group stop
-	isStopped   bool
-	waitSet     arch.SigSet // what rt_sigtimedwait waits for
-	sigQ        wait.Queue  // notified when a signal for the thread arrives (signalfd, sigtimedwait)
+	blocked        arch.SigSet
+	saved          arch.SigSet // the mask to restore when the current call ends (sigsuspend, ppoll)
+	restoreMask    bool
+	pending        sigQueue
+	altstack       arch.SigStack // owned by the task
+	stopSig        unix.Signal   // group stop that this thread has joined
+	stopWanted     bool          // the thread is to join the group stop
+	isStopped      bool
+	traceInterrupt bool        // PTRACE_INTERRUPT: the stop is the tracer's
+	waitSet        arch.SigSet // what rt_sigtimedwait waits for
+	sigQ           wait.Queue  // notified when a signal for the thread arrives (signalfd, sigtimedwait)
 }
 
 // groupSignal is the signal state of a process.
@@ -227,7 +228,7 @@ func (g *ThreadGroup) queueLocked(t *Task, info arch.Siginfo, threads []*Task, f
 		}
 	}
 	for _, x := range threads {
-		if !x.blocked.Has(sig) && x.where.Load() != gone {
+		if !x.blocked.Has(sig) && x.where.Load() != gone && !x.ending.Load() {
 			x.work.Or(workSignal)
 			x.kick()
 			return nil

@@ -16,7 +16,7 @@ func (g *ThreadGroup) startStopLocked(sig unix.Signal) {
 	g.contReport, g.stopReport = false, false
 	g.stopCount = 0
 	for _, t := range g.threadsSnapshot() {
-		if t.where.Load() == gone {
+		if t.where.Load() == gone || t.ending.Load() {
 			continue
 		}
 		if !t.isStopped {
@@ -50,6 +50,29 @@ func (t *Task) joinStopLocked() bool {
 	return true
 }
 
+// leaveStopLocked takes a thread that ends out of a group stop. It reports whether all others have stopped already: then
+// the parent is to be told.
+func (g *ThreadGroup) leaveStopLocked(t *Task) bool {
+	if !t.stopWanted {
+		return false
+	}
+	t.stopWanted = false
+	g.stopCount--
+	if !g.groupStop || g.stopCount != 0 {
+		return false
+	}
+	g.stopReport = true
+	return true
+}
+
+// leaveStop lets a traced thread that had joined a group stop run for its tracer.
+func (t *Task) leaveStop() {
+	g := t.Group
+	g.sigMu.Lock()
+	t.isStopped = false
+	g.sigMu.Unlock()
+}
+
 // continueLocked ends a group stop. It reports whether the parent is to be told.
 func (g *ThreadGroup) continueLocked(threads []*Task) bool {
 	if !g.groupStop {
@@ -60,7 +83,13 @@ func (g *ThreadGroup) continueLocked(threads []*Task) bool {
 	g.contReport = wasStopped
 	for _, t := range threads {
 		t.stopWanted = false
-		if t.isStopped {
+		switch {
+		case !t.isStopped:
+		case t.trace.traced.Load():
+			// It sleeps in a stop for its tracer, who decides when that ends.
+			t.isStopped = false
+			go t.endListen()
+		default:
 			t.isStopped = false
 			t.releaseHeld()
 		}

@@ -36,6 +36,7 @@ type Task struct {
 	sigState
 	runState
 	perTask
+	trace traceState
 }
 
 // threadBox holds an interface value in an atomic.Pointer.

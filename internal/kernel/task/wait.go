@@ -64,9 +64,17 @@ func (t *Task) tryWait(s *WaitSpec) (res WaitResult, found bool, err error) {
 			continue
 		}
 		any = true
+		if l := c.leader; l != nil && l.trace.tracer != nil && l.trace.tracer != g {
+			continue // its tracer hears of it first
+		}
 		if r, ok := c.waitStateLocked(s, g); ok {
 			return r, true, nil
 		}
+	}
+	if r, ok, some := g.traceWaitLocked(s); ok {
+		return r, true, nil
+	} else if some {
+		any = true
 	}
 	if !any {
 		return res, false, unix.ECHILD

@@ -92,10 +92,7 @@ func (fs *FS) addGlobal() {
 	tty := d.Subdir("tty", 0o555)
 	tty.AddText("ldiscs", "n_tty       0\n")
 	tty.Subdir("driver", 0o555)
-	sysvipc := d.Subdir("sysvipc", 0o555)
-	sysvipc.AddText("msg", "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n")
-	sysvipc.AddText("sem", "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n")
-	sysvipc.AddText("shm", "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n")
+	fs.addSysvipc(d.Subdir("sysvipc", 0o555))
 }
 
 // parseExitCode reads a number as the C function strtol with base 0 does, from the first 7 bytes; what follows it must be
