@@ -25,7 +25,6 @@ type groupTree struct {
 	dead       bool        // all threads have ended: a zombie, or reaped
 	reaped     bool
 	subreaper  bool // PR_SET_CHILD_SUBREAPER
-	hasReaper  bool // an ancestor is a subreaper
 
 	childQ wait.Queue // notified when a child changes state
 	deadQ  wait.Queue // notified when this process has ended (pidfd)

@@ -46,7 +46,6 @@ type Kernel struct {
 
 	fpLayout atomic.Pointer[arch.FPLayout]
 	forks    atomic.Uint64
-	switches atomic.Uint64
 	cad      atomic.Bool // Ctrl-Alt-Del reboots at once (reboot(2))
 	halting  atomic.Bool
 	users    map[uint32]int // threads of each user, for RLIMIT_NPROC

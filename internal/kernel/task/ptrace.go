@@ -26,7 +26,6 @@ type traceState struct {
 	resume  traceResume
 	nr      int32  // number of the call at an entry stop; the tracer may change it
 	message uint64 // PTRACE_GETEVENTMSG
-	inject  bool   // the signal that is delivered next has been seen by the tracer
 }
 
 // TraceStop is a stop that a tracer sees.

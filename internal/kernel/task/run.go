@@ -42,9 +42,8 @@ type runState struct {
 	restartFn func(t *Task) (uint64, error)
 	// held are functions that want the thread held, run at the next stop. Owned by the task.
 	held []func(th platform.Thread)
-	// lastNr and lastArgs are the current or last call, for /proc.
-	lastNr   atomic.Int32
-	lastArgs atomic.Pointer[platform.Args]
+	// lastNr is the current or last call, for /proc.
+	lastNr atomic.Int32
 }
 
 // restartInfo describes an interrupted call.

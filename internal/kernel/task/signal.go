@@ -18,7 +18,6 @@ type sigState struct {
 	restoreMask    bool
 	pending        sigQueue
 	altstack       arch.SigStack // owned by the task
-	stopSig        unix.Signal   // group stop that this thread has joined
 	stopWanted     bool          // the thread is to join the group stop
 	isStopped      bool
 	traceInterrupt bool        // PTRACE_INTERRUPT: the stop is the tracer's
