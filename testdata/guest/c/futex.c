@@ -1,11 +1,10 @@
-// Futexes: wait, wake, requeue, wake op, bitset, PI, robust lists, waitv; between processes and threads.
+// Futexes: wait, wake, requeue, wake op, bitset, robust lists; between processes and threads.
 #include "t.h"
 #include <linux/futex.h>
 static int *f; static long fx(int *u, int op, int v, void *t, int *u2, int v3) { return syscall(SYS_futex, u, op, v, t, u2, v3); }
 static void *wt(void *a) { return (void *)fx(f, FUTEX_WAIT_PRIVATE, 0, 0, 0, 0); }
 static void *wbit(void *a) { return (void *)(fx(f, FUTEX_WAIT_BITSET_PRIVATE, 0, 0, 0, (long)a) ? -1L : (long)a); }
 static pthread_mutex_t *m; static void *holder(void *a) { pthread_mutex_lock(m); return 0; }
-static void *pil(void *a) { T(fx(f + 3, FUTEX_TRYLOCK_PI, 0, 0, 0, 0)); struct timespec ts; clock_gettime(CLOCK_REALTIME, &ts); ts.tv_nsec += 50000000; if (ts.tv_nsec >= 1000000000) ts.tv_sec++, ts.tv_nsec -= 1000000000; T(fx(f + 3, FUTEX_LOCK_PI, 0, &ts, 0, 0)); T(fx(f + 3, FUTEX_LOCK_PI, 0, 0, 0, 0)); P("owner %d\n", (f[3] & FUTEX_TID_MASK) == gettid()); T(fx(f + 3, FUTEX_UNLOCK_PI, 0, 0, 0, 0)); return 0; }
 static void h(int s) {}
 int main(void) {
 	f = mmap(0, 4096, 3, MAP_SHARED | MAP_ANONYMOUS, -1, 0); struct timespec z = {0, 0}, ms = {0, 20000000}, bad = {0, -1}, neg = {-1, 0};
@@ -20,6 +19,4 @@ int main(void) {
 	m = mmap(0, 4096, 3, MAP_SHARED | MAP_ANONYMOUS, -1, 0); pthread_mutexattr_t a; pthread_mutexattr_init(&a); pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST); pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED); pthread_mutex_init(m, &a); c = fork(); if (!c) { pthread_mutex_lock(m); _exit(0); } waitpid(c, 0, 0); P("%s\n", ename(pthread_mutex_lock(m))); T(pthread_mutex_consistent(m)); T(pthread_mutex_unlock(m)); T(pthread_mutex_lock(m)); T(pthread_mutex_unlock(m)); pthread_create(t, 0, holder, 0); pthread_join(*t, 0); P("%s\n", ename(pthread_mutex_lock(m))); pthread_mutex_unlock(m); P("%s\n", ename(pthread_mutex_lock(m))); pthread_mutex_init(m, &a); c = fork(); if (!c) { pthread_mutex_lock(m); pause(); } while (((int *)m)[0] == 0) msleep(1); msleep(10); kill(c, SIGKILL); P("%s\n", ename(pthread_mutex_lock(m))); wait(0); pthread_mutex_consistent(m); pthread_mutex_unlock(m); c = fork(); if (!c) { pthread_mutex_lock(m); execl("/bin/none/x", "x", NULL); execl("/proc/self/exe", "x", NULL); } if (0) wait(0); kill(c, SIGKILL); wait(0); 
 	pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_STALLED); pthread_mutex_init(m, &a); f[8] = 0; for (int i = 0; i < 4; i++) if (!fork()) { for (int k = 0; k < 5000; k++) { pthread_mutex_lock(m); f[8]++; pthread_mutex_unlock(m); } _exit(0); } while (wait(0) > 0); P("shared count %d\n", f[8]);
 	pthread_mutexattr_setprotocol(&a, PTHREAD_PRIO_INHERIT); pthread_mutex_init(m, &a); f[9] = 0; for (int i = 0; i < 3; i++) if (!fork()) { for (int k = 0; k < 1000; k++) { pthread_mutex_lock(m); f[9]++; pthread_mutex_unlock(m); } _exit(0); } while (wait(0) > 0); P("pi count %d\n", f[9]);
-	f[3] = 0; T(fx(f + 3, FUTEX_LOCK_PI, 0, 0, 0, 0)); P("%d\n", f[3] == gettid()); T(fx(f + 3, FUTEX_LOCK_PI, 0, 0, 0, 0)); T(fx(f + 3, FUTEX_TRYLOCK_PI, 0, 0, 0, 0)); pthread_create(t, 0, pil, 0); msleep(150); T(fx(f + 3, FUTEX_UNLOCK_PI, 0, 0, 0, 0)); pthread_join(*t, 0); T(fx(f + 3, FUTEX_UNLOCK_PI, 0, 0, 0, 0)); f[3] = 999999; T(fx(f + 3, FUTEX_LOCK_PI, 0, 0, 0, 0)); f[3] = 1; T(fx(f + 3, FUTEX_UNLOCK_PI, 0, 0, 0, 0));
-	struct { uint64_t val, addr; uint32_t flags, res; } v[2] = {{0, (long)f, 2}, {0, (long)(f + 1), 2}}; f[0] = 1; T(syscall(449, v, 2, 0, 0, 0)); T(syscall(449, v, 0, 0, 0, 0)); T(syscall(449, v, 200, 0, 0, 0)); T(syscall(449, v, 2, 1, 0, 0)); f[0] = 0; f[1] = 0; clock_gettime(CLOCK_MONOTONIC, &ms); T(syscall(449, v, 2, 0, &ms, CLOCK_MONOTONIC)); T(syscall(449, v, 2, 0, &ms, 7)); c = fork(); if (!c) { msleep(60); T(fx(f + 1, FUTEX_WAKE, 1, 0, 0, 0)); _exit(0); } T(syscall(449, v, 2, 0, 0, 0)); wait(0);
 }
