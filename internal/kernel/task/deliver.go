@@ -164,7 +164,7 @@ func (t *Task) pushFrame(th platform.Thread, info *arch.Siginfo, a *arch.Sigacti
 
 // interruptedCall decides what an interrupted system call returns when a handler with action a runs.
 func (t *Task) interruptedCall(r *arch.Regs, a *arch.Sigaction) {
-	code, nr := t.interrupted(r)
+	code, nr := t.interruptedIn(r)
 	if code == 0 {
 		return
 	}
@@ -183,9 +183,9 @@ func (t *Task) interruptedCall(r *arch.Regs, a *arch.Sigaction) {
 	}
 }
 
-// interrupted tells which call r shows as interrupted, if any, and with which code: one of the kernel's, or one that the
+// interruptedIn tells which call r shows as interrupted, if any, and with which code: one of the kernel's, or one that the
 // host was carrying out. It counts only once.
-func (t *Task) interrupted(r *arch.Regs) (code unix.Errno, nr int32) {
+func (t *Task) interruptedIn(r *arch.Regs) (code unix.Errno, nr int32) {
 	if t.restart.code != 0 {
 		code, nr = t.restart.code, t.restart.nr
 		t.restart = restartInfo{}

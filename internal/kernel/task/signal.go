@@ -77,14 +77,14 @@ func (q *sigQueue) add(s arch.Siginfo) {
 }
 
 // take removes the first instance of sig.
-func (q *sigQueue) take(sig unix.Signal) (s arch.Siginfo) {
+func (q *sigQueue) take(sig unix.Signal) (s arch.Siginfo, listed bool) {
 	s = arch.InfoKill(sig, 0, 0)
 	more := false
 	for i := 0; i < len(q.list); i++ {
 		if q.list[i].Signo != int32(sig) {
 			continue
 		}
-		s = q.list[i]
+		s, listed = q.list[i], true
 		q.list = append(q.list[:i], q.list[i+1:]...)
 		for _, r := range q.list[i:] {
 			more = more || r.Signo == int32(sig)
@@ -97,7 +97,7 @@ func (q *sigQueue) take(sig unix.Signal) (s arch.Siginfo) {
 	if len(q.list) == 0 {
 		q.list = nil
 	}
-	return s
+	return s, listed
 }
 
 // flush removes all signals of a set.
@@ -199,13 +199,16 @@ func (g *ThreadGroup) queueLocked(t *Task, info arch.Siginfo, threads []*Task, f
 	if sig < arch.SIGRTMIN && q.set.Has(sig) {
 		return nil
 	}
-	if sig >= arch.SIGRTMIN && uint64(g.queued) >= g.rlimitSigpending() {
-		if info.Code < 0 || info.Code == arch.SI_USER {
+	if sig >= arch.SIGRTMIN && uint64(g.queued) >= g.maxQueued(info.Code == arch.SI_TIMER) {
+		// As Linux: what kill(2) and the kernel send is not lost, but nothing is known of it.
+		if info.Code != arch.SI_USER && info.Code != arch.SI_KERNEL {
 			return unix.EAGAIN
 		}
+		q.set |= arch.SigBit(sig)
+	} else {
+		q.add(info)
+		g.queued++
 	}
-	q.add(info)
-	g.queued++
 	if sig == unix.SIGKILL {
 		g.exitLocked(int32(sig), threads)
 		return nil
@@ -234,6 +237,18 @@ func (g *ThreadGroup) queueLocked(t *Task, info arch.Siginfo, threads []*Task, f
 		}
 	}
 	return nil
+}
+
+// queuedMax bounds RLIMIT_SIGPENDING.
+const queuedMax = 1 << 18
+
+// maxQueued is how many signals may be queued. Timers, which queue one signal each, are counted apart on Linux.
+func (g *ThreadGroup) maxQueued(timer bool) uint64 {
+	n := min(g.rlimitSigpending(), queuedMax)
+	if timer {
+		n *= 2
+	}
+	return n
 }
 
 // wantLocked wakes t for a signal in its own queue.
@@ -435,7 +450,11 @@ func (t *Task) RestoreSigmask(interrupted bool) {
 	g := t.Group
 	g.sigMu.Lock()
 	defer g.sigMu.Unlock()
-	if t.restoreMask && !interrupted {
+	switch {
+	case !t.restoreMask:
+	case interrupted:
+		t.work.Or(workSignal) // whatever interrupted the call, the mask comes back in userWork
+	default:
 		t.restoreMask = false
 		t.setBlockedLocked(t.saved)
 	}
@@ -532,8 +551,10 @@ func (t *Task) dequeueLocked(mask arch.SigSet) (arch.Siginfo, bool) {
 	if own.Has(sig) {
 		q = &t.pending
 	}
-	s := q.take(sig)
-	g.queued--
+	s, listed := q.take(sig)
+	if listed {
+		g.queued--
+	}
 	return s, true
 }
 
@@ -541,10 +562,12 @@ func (t *Task) dequeueLocked(mask arch.SigSet) (arch.Siginfo, bool) {
 func (t *Task) DequeueSignal(mask arch.SigSet) (arch.Siginfo, bool) {
 	g := t.Group
 	g.sigMu.Lock()
-	defer g.sigMu.Unlock()
 	s, ok := t.dequeueLocked(mask &^ arch.Unblockable)
 	if ok {
 		t.recalcLocked()
+	}
+	g.sigMu.Unlock()
+	if ok {
 		t.timerTaken(&s)
 	}
 	return s, ok
@@ -581,9 +604,11 @@ func (t *Task) Sigtimedwait(set arch.SigSet, deadline int64) (arch.Siginfo, erro
 			g.sigMu.Lock()
 			t.waitSet = 0
 			s, ok := t.dequeueLocked(set)
+			t.recalcLocked()
 			g.sigMu.Unlock()
 			switch {
 			case ok:
+				t.timerTaken(&s)
 				return s, nil
 			case err == unix.ETIMEDOUT:
 				return s, unix.EAGAIN

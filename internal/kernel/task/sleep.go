@@ -29,7 +29,7 @@ func (t *Task) Wake() {
 
 // Sleep implements wait.Sleeper.
 func (t *Task) Sleep(deadline int64) error {
-	if t.work.Load() != 0 {
+	if t.interrupted() {
 		return abi.ERESTARTSYS
 	}
 	select {
@@ -63,8 +63,21 @@ func (t *Task) Sleep(deadline int64) error {
 			return unix.ETIMEDOUT
 		}
 	}
-	if t.work.Load() != 0 {
+	if t.interrupted() {
 		return abi.ERESTARTSYS
 	}
 	return nil
+}
+
+// interrupted reports whether there is work that ends a sleep. A signal for the process that woke the thread may have been
+// taken by another thread meanwhile.
+func (t *Task) interrupted() bool {
+	w := t.work.Load()
+	if w == workSignal {
+		t.Group.sigMu.Lock()
+		t.recalcLocked()
+		t.Group.sigMu.Unlock()
+		w = t.work.Load()
+	}
+	return w != 0
 }

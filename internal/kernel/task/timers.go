@@ -107,7 +107,20 @@ func (g *ThreadGroup) SetItimer(which int, value, interval int64) (oldValue, old
 
 func (g *ThreadGroup) armReal(it *itimer) {
 	gen := it.gen
-	it.timer = time.AfterFunc(time.Duration(it.deadline-ktime.Monotonic()), func() { g.realExpired(gen) })
+	it.timer = time.AfterFunc(pace(it.deadline, it.interval), func() { g.realExpired(gen) })
+}
+
+// shortest is the shortest time in which a periodic timer of the real clock expires again. Shorter intervals make the host
+// busy with nothing; expiries in between count as overruns.
+const shortest = 100 * time.Microsecond
+
+// pace is how long to wait for a deadline of a timer with an interval, 0 for none.
+func pace(deadline, interval int64) time.Duration {
+	d := max(time.Duration(deadline-ktime.Monotonic()), 0)
+	if interval > 0 && interval < int64(shortest) {
+		d = max(d, shortest)
+	}
+	return d
 }
 
 func (g *ThreadGroup) realExpired(gen uint64) {
@@ -218,7 +231,7 @@ func (g *ThreadGroup) cpuExpired() {
 			continue
 		}
 		if it.interval > 0 {
-			it.deadline += it.interval
+			it.deadline += ((g.cpuClock(i+unix.ITIMER_VIRTUAL)-it.deadline)/it.interval + 1) * it.interval
 		} else {
 			it.deadline = 0
 		}
@@ -417,7 +430,7 @@ func (g *ThreadGroup) TimerSet(id int32, abs bool, value, interval int64) (oldVa
 
 func (p *posixTimer) armLocked() {
 	gen := p.gen
-	p.timer = time.AfterFunc(time.Duration(max(p.deadline-ktime.Monotonic(), 0)), func() {
+	p.timer = time.AfterFunc(pace(p.deadline, p.interval), func() {
 		ts := &p.g.timers
 		ts.mu.Lock()
 		if p.gen != gen || p.deadline == 0 || ts.stopped {
