@@ -116,22 +116,7 @@ func (s *Stream) Read(c vfs.Caller, f *vfs.File, dst *uio.Dst, _ int64) (int, er
 func (s *Stream) Write(c vfs.Caller, f *vfs.File, src *uio.Src, _ int64) (int, error) {
 	buf := streamBufs.Get().(*[streamChunk]byte)
 	defer streamBufs.Put(buf)
-	done := 0
-	for src.Len() > 0 {
-		n, err := src.CopyIn(buf[:])
-		k, werr := s.writeAll(c, f.Nonblock(), buf[:n])
-		done += k
-		if werr != nil {
-			err = werr
-		}
-		if err != nil {
-			if done > 0 {
-				return done, nil
-			}
-			return 0, err
-		}
-	}
-	return done, nil
+	return src.Each(buf[:], func(p []byte) (int, error) { return s.writeAll(c, f.Nonblock(), p) })
 }
 
 func (s *Stream) writeAll(c vfs.Caller, nonblock bool, b []byte) (int, error) {

@@ -153,16 +153,19 @@ func checkStubs(t *testing.T, linux int, seccomp bool) (n int) {
 		if st["NoNewPrivs"] != "1" {
 			t.Errorf("stub %d: NoNewPrivs %s", p.pid, st["NoNewPrivs"])
 		}
-		if seccomp && st["Seccomp"] != "2" {
-			t.Errorf("stub %d: Seccomp %s", p.pid, st["Seccomp"])
-		}
 		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.pid))
 		for _, fd := range fds {
-			if l, err := os.Readlink(fd); err == nil && !strings.HasPrefix(l, "/memfd:") {
+			// The keeper, which puts memory objects into the stubs' table, hears from the kernel by descriptor 0.
+			l, err := os.Readlink(fd)
+			if err == nil && !strings.HasPrefix(l, "/memfd:") && !(filepath.Base(fd) == "0" && strings.HasPrefix(l, "socket:")) {
 				t.Errorf("stub %d: descriptor %s is %s", p.pid, filepath.Base(fd), l)
 			}
 		}
 		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/maps", p.pid))
+		// What has no filter must have no guest memory either: the keeper and the zygote.
+		if lines := strings.Count(string(b), "\n"); seccomp && st["Seccomp"] != "2" && lines > 8 {
+			t.Errorf("stub %d: Seccomp %s, and %d mappings:\n%s", p.pid, st["Seccomp"], lines, b)
+		}
 		for line := range strings.Lines(string(b)) {
 			f := strings.Fields(line)
 			if len(f) < 6 || strings.HasPrefix(f[5], "/memfd:") || f[5] == "[vdso]" || f[5] == "[vsyscall]" || strings.HasPrefix(f[5], "[vvar") || strings.HasPrefix(f[5], "[heap]") || strings.HasPrefix(f[5], "[stack]") || strings.HasPrefix(f[5], "/dev/zero") {

@@ -145,6 +145,9 @@ func (t *Task) tracedCall(th platform.Thread, nr platform.Sysno, a *platform.Arg
 	if err == errExeced {
 		return platform.Return{Action: platform.Dead}
 	}
+	if t.then.set && t.then.action == platform.HostExit {
+		t.traceEvent(unix.PTRACE_EVENT_EXIT, unix.PTRACE_O_TRACEEXIT, uint64(t.exitCode))
+	}
 	ret := t.leave(th, nr, v, err)
 	if ret.Action == platform.HostExit || ret.Action == platform.Dead || !t.trace.calls.Load() {
 		return t.stepReturn(th, ret)

@@ -181,14 +181,14 @@ func (g *ThreadGroup) queueLocked(t *Task, info arch.Siginfo, threads []*Task, f
 		return nil
 	}
 	if g.ignoredLocked(sig) && !force {
-		// A blocked or awaited signal stays pending even if it is ignored now: the action may change.
+		// A blocked or awaited signal stays pending even if it is ignored now: the action may change. A tracer sees all.
 		wanted := false
 		for _, x := range threads {
-			if (t == nil || x == t) && (x.blocked.Has(sig) || x.waitSet.Has(sig) || x.saved.Has(sig) && x.restoreMask) {
+			if (t == nil || x == t) && (x.blocked.Has(sig) || x.waitSet.Has(sig) || x.saved.Has(sig) && x.restoreMask || x.trace.traced.Load()) {
 				wanted = true
 			}
 		}
-		if t == nil && !wanted || t != nil && !(t.blocked|t.waitSet).Has(sig) {
+		if !wanted {
 			return nil
 		}
 	}

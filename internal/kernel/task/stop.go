@@ -82,7 +82,7 @@ func (g *ThreadGroup) continueLocked(threads []*Task) bool {
 	g.groupStop, g.stopReport = false, false
 	g.contReport = wasStopped
 	for _, t := range threads {
-		t.stopWanted = false
+		t.stopWanted = t.traceInterrupt
 		switch {
 		case !t.isStopped:
 		case t.trace.traced.Load():

@@ -268,22 +268,7 @@ func (f *file) Write(c vfs.Caller, vf *vfs.File, src *uio.Src, _ int64) (int, er
 	if t.wbuf == nil {
 		t.wbuf = make([]byte, chunk)
 	}
-	done := 0
-	for src.Len() > 0 {
-		n, err := src.CopyIn(t.wbuf)
-		k, werr := f.writeChunk(c, vf.Nonblock(), t.wbuf[:n])
-		done += k
-		if werr != nil {
-			err = werr
-		}
-		if err != nil {
-			if done > 0 {
-				return done, nil
-			}
-			return 0, err
-		}
-	}
-	return done, nil
+	return src.Each(t.wbuf, func(p []byte) (int, error) { return f.writeChunk(c, vf.Nonblock(), p) })
 }
 
 // writeChunk sends p, waiting for room.

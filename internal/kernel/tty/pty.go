@@ -280,32 +280,20 @@ func (m *master) Write(c vfs.Caller, vf *vfs.File, src *uio.Src, _ int64) (int, 
 	t := m.p.slave
 	buf := bufPool.Get().(*[bufSize]byte)
 	defer bufPool.Put(buf)
-	done := 0
-	for src.Len() > 0 {
-		n, err := src.CopyIn(buf[:])
-		b := buf[:n]
-		for len(b) > 0 {
-			k := t.Receive(b)
-			done += k
-			if b = b[k:]; len(b) == 0 {
-				break
-			}
-			if vf.Nonblock() {
-				err = unix.EAGAIN
-				break
-			}
-			if err = m.p.queue.Wait(c, writeEvents, ktime.Forever, func() bool { return t.inputRoom() > 0 }); err != nil {
-				break
-			}
-		}
-		if err != nil {
-			if done > 0 {
+	return src.Each(buf[:], func(b []byte) (done int, err error) {
+		for {
+			done += t.Receive(b[done:])
+			if done == len(b) {
 				return done, nil
 			}
-			return 0, err
+			if vf.Nonblock() {
+				return done, unix.EAGAIN
+			}
+			if err := m.p.queue.Wait(c, writeEvents, ktime.Forever, func() bool { return t.inputRoom() > 0 }); err != nil {
+				return done, err
+			}
 		}
-	}
-	return done, nil
+	})
 }
 
 // inputRoom is how much Receive would take.

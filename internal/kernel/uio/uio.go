@@ -155,6 +155,27 @@ func (s *Src) CopyIn(p []byte) (int, error) {
 	return n, err
 }
 
+// Each copies all of the source into buf, piece by piece, and hands each piece to write, which tells how much it took. It
+// ends at the first error. The result is what was taken in all, and the error if that is nothing.
+func (s *Src) Each(buf []byte, write func(p []byte) (int, error)) (int, error) {
+	done := 0
+	for s.left > 0 {
+		n, err := s.CopyIn(buf)
+		k, werr := write(buf[:n])
+		done += k
+		if werr != nil {
+			err = werr
+		}
+		if err != nil {
+			if done > 0 {
+				return done, nil
+			}
+			return 0, err
+		}
+	}
+	return done, nil
+}
+
 // Skip passes over n bytes without touching them.
 func (io *IO) Skip(n int) { io.advance(min(n, io.left)) }
 

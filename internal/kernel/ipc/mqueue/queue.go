@@ -110,7 +110,7 @@ func (q *Queue) Attr() vfs.Attr { q.mu.Lock(); defer q.mu.Unlock(); return q.att
 func (q *Queue) SetAttr(_ vfs.Caller, sa *vfs.SetAttr) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	setAttr(&q.attr, sa)
+	sa.Apply(&q.attr)
 	return nil
 }
 

@@ -264,27 +264,8 @@ func (d dir) Attr() vfs.Attr {
 func (d dir) SetAttr(_ vfs.Caller, sa *vfs.SetAttr) error {
 	d.s.mu.Lock()
 	defer d.s.mu.Unlock()
-	setAttr(&d.s.root, sa)
+	sa.Apply(&d.s.root)
 	return nil
-}
-
-func setAttr(a *vfs.Attr, sa *vfs.SetAttr) {
-	if sa.Valid&vfs.SetMode != 0 {
-		a.Mode = a.Mode&unix.S_IFMT | sa.Mode&0o7777
-	}
-	if sa.Valid&vfs.SetUID != 0 {
-		a.UID = sa.UID
-	}
-	if sa.Valid&vfs.SetGID != 0 {
-		a.GID = sa.GID
-	}
-	if sa.Valid&vfs.SetAtime != 0 {
-		a.Atime = sa.Atime
-	}
-	if sa.Valid&vfs.SetMtime != 0 {
-		a.Mtime = sa.Mtime
-	}
-	a.Ctime = abi.Timespec(ktime.Now())
 }
 
 // Lookup finds a queue.
