@@ -161,10 +161,12 @@ func (s *Src) Each(buf []byte, write func(p []byte) (int, error)) (int, error) {
 	done := 0
 	for s.left > 0 {
 		n, err := s.CopyIn(buf)
-		k, werr := write(buf[:n])
-		done += k
-		if werr != nil {
-			err = werr
+		if n > 0 {
+			k, werr := write(buf[:n])
+			done += k
+			if werr != nil {
+				err = werr
+			}
 		}
 		if err != nil {
 			if done > 0 {
