@@ -170,9 +170,13 @@ func (t *Task) killRobust(threads []*Task) {
 
 // dieHeld ends a held thread whose group exits, or that must make room for another's execve.
 func (t *Task) dieHeld(th platform.Thread) platform.Action {
-	if t.Group.exiting {
+	g := t.Group
+	g.sigMu.Lock()
+	exiting := g.exiting
+	g.sigMu.Unlock()
+	if exiting {
 		// The others do not come here any more once the process is killed.
-		for _, x := range t.Group.threadsSnapshot() {
+		for _, x := range g.threadsSnapshot() {
 			if x != t && x.robustPending() {
 				x.exitRobust(th)
 			}
