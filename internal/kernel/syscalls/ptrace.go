@@ -71,14 +71,14 @@ func sysPtrace(t *task.Task, a *platform.Args) (uint64, error) {
 		return 0, writeU64(t, data, x.TraceMessage())
 	case unix.PTRACE_PEEKTEXT, unix.PTRACE_PEEKDATA:
 		var b [8]byte
-		if peek(th, b[:], addr) != nil {
+		if x.PeekMem(b[:], addr) != nil {
 			return 0, unix.EIO
 		}
 		return 0, uio.WriteFull(t.Mem(), b[:], data)
 	case unix.PTRACE_POKETEXT, unix.PTRACE_POKEDATA:
 		var b [8]byte
 		le.PutUint64(b[:], data)
-		if poke(th, b[:], addr) != nil {
+		if x.PokeMem(b[:], addr) != nil {
 			return 0, unix.EIO
 		}
 		return 0, nil
@@ -334,48 +334,4 @@ func syscallInfo(t, x *task.Task, th platform.Thread, size, addr uint64) (uint64
 		}
 	}
 	return uint64(n), uio.WriteFull(t.Mem(), b[:min(uint64(n), size)], addr)
-}
-
-// peek reads guest memory for a tracer, poke writes it: page protection does not count, as long as there is a page.
-func peek(th platform.Thread, b []byte, addr uint64) error {
-	return forced(th, addr, len(b), unix.PROT_READ, func() error { return uio.ReadFull(th.AddressSpace(), b, addr) })
-}
-
-func poke(th platform.Thread, b []byte, addr uint64) error {
-	return forced(th, addr, len(b), unix.PROT_READ|unix.PROT_WRITE, func() error { return uio.WriteFull(th.AddressSpace(), b, addr) })
-}
-
-// forced runs f, if need be with the protection of the pages raised for the time.
-func forced(th platform.Thread, addr uint64, n int, prot uint32, f func() error) error {
-	if f() == nil {
-		return nil
-	}
-	maps, err := th.AddressSpace().Mappings()
-	if err != nil {
-		return err
-	}
-	start, end := abi.PageDown(addr), abi.PageUp(addr+uint64(n))
-	var raise, lower []platform.MapOp
-	for _, m := range maps {
-		lo, hi := max(m.Start, start), min(m.End, end)
-		if lo >= hi {
-			continue
-		}
-		if m.Shared && prot&unix.PROT_WRITE != 0 && m.Prot&unix.PROT_WRITE == 0 {
-			return unix.EFAULT // a read-only shared mapping is not written for anybody
-		}
-		raise = append(raise, platform.MapOp{Kind: platform.Protect, Addr: lo, Len: hi - lo, Prot: m.Prot | prot})
-		lower = append(lower, platform.MapOp{Kind: platform.Protect, Addr: lo, Len: hi - lo, Prot: m.Prot})
-	}
-	if len(raise) == 0 {
-		return unix.EFAULT
-	}
-	if err := th.Map(raise); err != nil {
-		return err
-	}
-	err = f()
-	if e := th.Map(lower); err == nil {
-		err = e
-	}
-	return err
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/fs/pseudo"
 	"github.com/user-mode-linux/linux/internal/kernel/mm"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
+	"github.com/user-mode-linux/linux/internal/kernel/task"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
@@ -278,7 +279,7 @@ func (f *memFile) Read(_ vfs.Caller, _ *vfs.File, dst *uio.Dst, off int64) (done
 }
 
 // Write implements vfs.FileOps.
-func (f *memFile) Write(_ vfs.Caller, _ *vfs.File, src *uio.Src, off int64) (done int, err error) {
+func (f *memFile) Write(c vfs.Caller, _ *vfs.File, src *uio.Src, off int64) (done int, err error) {
 	if f.m == nil {
 		return 0, nil
 	}
@@ -288,7 +289,13 @@ func (f *memFile) Write(_ vfs.Caller, _ *vfs.File, src *uio.Src, off int64) (don
 		if err != nil && n == 0 {
 			return done, err
 		}
-		k, _ := f.m.WriteAt(buf[:n], uint64(off)+uint64(done))
+		at := uint64(off) + uint64(done)
+		k, _ := f.m.WriteAt(buf[:n], at)
+		if t, ok := c.(*task.Task); ok && k < n {
+			if x := t.StoppedTracee(f.m); x != nil && x.PokeMem(buf[k:n], at+uint64(k)) == nil {
+				k = n
+			}
+		}
 		done += k
 		if k < n {
 			break
