@@ -34,6 +34,7 @@ type FPLayout struct {
 	frame    int    // length of what a signal frame holds
 	features uint64 // state components that a program can have
 	csrMask  uint32 // MXCSR bits that may be set
+	init     []byte
 }
 
 // NewFPLayout reads the layout off an NT_X86_XSTATE register set. The area is at least FXSAVE's 512 bytes, else EINVAL.
@@ -42,7 +43,8 @@ func NewFPLayout(area []byte) (*FPLayout, error) {
 		return nil, unix.EINVAL
 	}
 	le := binary.LittleEndian
-	l := &FPLayout{area: len(area), frame: len(area), csrMask: le.Uint32(area[mxcsrMaskOff:])}
+	l := &FPLayout{area: len(area), frame: len(area), csrMask: le.Uint32(area[mxcsrMaskOff:]), init: make([]byte, len(area))}
+	initLegacy(l.init)
 	if l.csrMask == 0 {
 		l.csrMask = 0xffff
 	}
@@ -74,12 +76,8 @@ func (l *FPLayout) MinSigStack() uint64 {
 	return uint64(frameSize + l.FrameSize() + 64 + 16)
 }
 
-// Init is the state that a program starts with.
-func (l *FPLayout) Init() []byte {
-	p := make([]byte, l.area)
-	initLegacy(p)
-	return p
-}
+// Init is the state that a program starts with. It must not be written to.
+func (l *FPLayout) Init() []byte { return l.init }
 
 func initLegacy(p []byte) {
 	binary.LittleEndian.PutUint16(p, initCW)
