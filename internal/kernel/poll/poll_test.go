@@ -9,11 +9,11 @@ import (
 
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
 	"github.com/user-mode-linux/linux/internal/kernel/fs/anonfs"
-	"github.com/user-mode-linux/linux/internal/kernel/fs/anonfs/anontest"
 	"github.com/user-mode-linux/linux/internal/kernel/fs/pipefs"
 	"github.com/user-mode-linux/linux/internal/kernel/ktime"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
+	"github.com/user-mode-linux/linux/internal/kernel/vfs/vfstest"
 	"github.com/user-mode-linux/linux/internal/kernel/wait"
 )
 
@@ -40,7 +40,7 @@ func ctl(t *testing.T, ep *vfs.File, op int, f *vfs.File, fd int32, events uint3
 func expect(t *testing.T, ep *vfs.File, want ...Event) {
 	t.Helper()
 	var out [10]Event
-	n, err := Of(ep).Wait(anontest.New(), out[:], 0)
+	n, err := Of(ep).Wait(vfstest.NoFS(), out[:], 0)
 	if err != nil || n != len(want) {
 		t.Fatalf("%v events %v, want %v", err, out[:n], want)
 	}
@@ -52,8 +52,8 @@ func expect(t *testing.T, ep *vfs.File, want ...Event) {
 }
 
 func TestEpollModes(t *testing.T) {
-	c := anontest.New()
-	ep := NewEPoll(anontest.New())
+	c := vfstest.NoFS()
+	ep := NewEPoll(vfstest.NoFS())
 	r, w := pipefs.New(c, unix.O_NONBLOCK)
 	ctl(t, ep, unix.EPOLL_CTL_MOD, r, 3, unix.EPOLLIN, unix.ENOENT)
 	ctl(t, ep, unix.EPOLL_CTL_ADD, r, 3, unix.EPOLLIN, nil)
@@ -87,14 +87,14 @@ func TestEpollModes(t *testing.T) {
 }
 
 func TestEpollFairness(t *testing.T) {
-	ep := NewEPoll(anontest.New())
+	ep := NewEPoll(vfstest.NoFS())
 	for i := range int32(4) {
 		ctl(t, ep, unix.EPOLL_CTL_ADD, anonfs.NewEventFD(nil, 1, 0), i, unix.EPOLLIN, nil)
 	}
 	var seen []uint64
 	for range 4 {
 		var out [2]Event
-		n, _ := Of(ep).Wait(anontest.New(), out[:], 0)
+		n, _ := Of(ep).Wait(vfstest.NoFS(), out[:], 0)
 		for _, e := range out[:n] {
 			seen = append(seen, e.Data)
 		}
@@ -107,7 +107,7 @@ func TestEpollFairness(t *testing.T) {
 }
 
 func TestEpollFileGone(t *testing.T) {
-	ep := NewEPoll(anontest.New())
+	ep := NewEPoll(vfstest.NoFS())
 	f := anonfs.NewEventFD(nil, 1, 0)
 	f.IncRef()
 	ctl(t, ep, unix.EPOLL_CTL_ADD, f, 3, unix.EPOLLIN, nil)
@@ -130,9 +130,9 @@ func TestEpollFileGone(t *testing.T) {
 }
 
 func TestEpollNested(t *testing.T) {
-	c := anontest.New()
+	c := vfstest.NoFS()
 	r, w := pipefs.New(c, unix.O_NONBLOCK)
-	inner, outer := NewEPoll(anontest.New()), NewEPoll(anontest.New())
+	inner, outer := NewEPoll(vfstest.NoFS()), NewEPoll(vfstest.NoFS())
 	ctl(t, inner, unix.EPOLL_CTL_ADD, r, 1, unix.EPOLLIN, nil)
 	ctl(t, outer, unix.EPOLL_CTL_ADD, inner, 2, unix.EPOLLIN, nil)
 	ctl(t, inner, unix.EPOLL_CTL_ADD, outer, 3, unix.EPOLLIN, unix.ELOOP)
@@ -144,19 +144,19 @@ func TestEpollNested(t *testing.T) {
 	expect(t, outer)
 	chain := outer
 	for i := range int32(3) {
-		next := NewEPoll(anontest.New())
+		next := NewEPoll(vfstest.NoFS())
 		ctl(t, next, unix.EPOLL_CTL_ADD, chain, i, unix.EPOLLIN, nil)
 		chain = next
 	}
-	next := NewEPoll(anontest.New())
+	next := NewEPoll(vfstest.NoFS())
 	ctl(t, next, unix.EPOLL_CTL_ADD, chain, 9, unix.EPOLLIN, unix.ELOOP)
 	ctl(t, outer, unix.EPOLL_CTL_DEL, inner, 2, 0, nil)
 	ctl(t, next, unix.EPOLL_CTL_ADD, chain, 9, unix.EPOLLIN, nil)
 }
 
 func TestEpollWaitWakes(t *testing.T) {
-	c := anontest.New()
-	ep := NewEPoll(anontest.New())
+	c := vfstest.NoFS()
+	ep := NewEPoll(vfstest.NoFS())
 	f := anonfs.NewEventFD(nil, 0, 0)
 	ctl(t, ep, unix.EPOLL_CTL_ADD, f, 3, unix.EPOLLIN|unix.EPOLLET, nil)
 	var wg sync.WaitGroup
@@ -182,7 +182,7 @@ func TestEpollWaitWakes(t *testing.T) {
 
 // TestEpollStress adds, removes, closes and waits at the same time.
 func TestEpollStress(t *testing.T) {
-	ep := NewEPoll(anontest.New())
+	ep := NewEPoll(vfstest.NoFS())
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
 	for g := range int32(3) {
@@ -207,7 +207,7 @@ func TestEpollStress(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				Of(ep).Wait(anontest.New(), out[:], 0)
+				Of(ep).Wait(vfstest.NoFS(), out[:], 0)
 			}
 		}
 	})
@@ -220,7 +220,7 @@ func TestEpollStress(t *testing.T) {
 }
 
 func TestPollWait(t *testing.T) {
-	c := anontest.New()
+	c := vfstest.NoFS()
 	r, w := pipefs.New(c, unix.O_NONBLOCK)
 	items := []Item{{File: r, Mask: wait.In}, {}, {File: w, Mask: wait.In}}
 	if n, err := Wait(c, items, 0); n != 0 || err != nil {
@@ -234,7 +234,7 @@ func TestPollWait(t *testing.T) {
 		t.Fatal(n, err)
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { w.Ops.Write(anontest.New(), w, uio.FromBytes([]byte("x")), 0) })
+	wg.Go(func() { w.Ops.Write(vfstest.NoFS(), w, uio.FromBytes([]byte("x")), 0) })
 	if n, err := Wait(c, items, ktime.Forever); n != 1 || err != nil || items[0].Got != wait.In {
 		t.Fatal(n, err, items[0].Got)
 	}

@@ -10,9 +10,9 @@ import (
 
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
 	"github.com/user-mode-linux/linux/internal/kernel/arch"
-	"github.com/user-mode-linux/linux/internal/kernel/fs/anonfs/anontest"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
+	"github.com/user-mode-linux/linux/internal/kernel/vfs/vfstest"
 	"github.com/user-mode-linux/linux/internal/kernel/wait"
 )
 
@@ -28,7 +28,7 @@ func write(c vfs.Caller, f *vfs.File, v uint64) error {
 }
 
 func TestEventFD(t *testing.T) {
-	c := anontest.New()
+	c := vfstest.NoFS()
 	f := NewEventFD(c, 3, unix.EFD_NONBLOCK)
 	if v, err := read(c, f); v != 3 || err != nil {
 		t.Fatal(v, err)
@@ -63,7 +63,7 @@ func TestEventFD(t *testing.T) {
 		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { write(anontest.New(), s, 1) })
+	wg.Go(func() { write(vfstest.NoFS(), s, 1) })
 	if v, err := read(c, s); v != 1 || err != nil {
 		t.Fatal(v, err)
 	}
@@ -71,7 +71,7 @@ func TestEventFD(t *testing.T) {
 }
 
 func TestTimerFD(t *testing.T) {
-	c := anontest.New()
+	c := vfstest.NoFS()
 	f, err := NewTimerFD(c, unix.CLOCK_REALTIME, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -137,7 +137,7 @@ func (s *signals) PendingSignals() (set arch.SigSet) {
 func (s *signals) SignalQueue() *wait.Queue { return &s.q }
 
 func TestSignalFD(t *testing.T) {
-	c, src := anontest.New(), &signals{}
+	c, src := vfstest.NoFS(), &signals{}
 	f := NewSignalFD(c, src, arch.SigBit(unix.SIGUSR1)|arch.SigBit(unix.SIGKILL), unix.SFD_NONBLOCK)
 	if SignalFDOf(f).sigset() != arch.SigBit(unix.SIGUSR1) {
 		t.Fatal("SIGKILL in the set")

@@ -6,19 +6,19 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/user-mode-linux/linux/internal/kernel/fs/anonfs/anontest"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
+	"github.com/user-mode-linux/linux/internal/kernel/vfs/vfstest"
 )
 
 // next reads one event.
 func next(t *testing.T, f *vfs.File) (wd int32, mask uint32, name string, err error) {
 	t.Helper()
 	b := make([]byte, headLen)
-	n, err := f.Ops.Read(anontest.New(), f, uio.ToBytes(b), 0)
+	n, err := f.Ops.Read(vfstest.NoFS(), f, uio.ToBytes(b), 0)
 	if err == unix.EINVAL {
 		b = make([]byte, 2*headLen)
-		n, err = f.Ops.Read(anontest.New(), f, uio.ToBytes(b), 0)
+		n, err = f.Ops.Read(vfstest.NoFS(), f, uio.ToBytes(b), 0)
 	}
 	if err != nil {
 		return 0, 0, "", err
@@ -48,7 +48,7 @@ func addWatch(in *Instance, inode vfs.Inode, mask uint32) *watch {
 }
 
 func TestEvents(t *testing.T) {
-	c := anontest.New()
+	c := vfstest.NoFS()
 	f, err := New(c, unix.IN_NONBLOCK)
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +100,7 @@ func TestEvents(t *testing.T) {
 }
 
 func TestQueue(t *testing.T) {
-	c := anontest.New()
+	c := vfstest.NoFS()
 	f, _ := New(c, unix.IN_NONBLOCK)
 	defer f.DecRef()
 	in := Of(f)
@@ -128,7 +128,7 @@ func TestQueue(t *testing.T) {
 }
 
 func TestInstanceLimit(t *testing.T) {
-	c := anontest.New()
+	c := vfstest.NoFS()
 	var files []*vfs.File
 	for range MaxUserInstances {
 		f, err := New(c, 0)

@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
-	"github.com/user-mode-linux/linux/internal/kernel/fs/anonfs/anontest"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
+	"github.com/user-mode-linux/linux/internal/kernel/vfs/vfstest"
 	"github.com/user-mode-linux/linux/internal/kernel/wait"
 )
 
@@ -26,7 +26,7 @@ func read(c vfs.Caller, f *vfs.File, n int) ([]byte, error) {
 }
 
 func TestPipeBasics(t *testing.T) {
-	c := anontest.New()
+	c := vfstest.NoFS()
 	r, w := New(c, unix.O_NONBLOCK)
 	if _, err := read(c, r, 10); err != unix.EAGAIN {
 		t.Fatalf("empty: %v", err)
@@ -53,7 +53,7 @@ func TestPipeBasics(t *testing.T) {
 }
 
 func TestPipeBroken(t *testing.T) {
-	c := anontest.New()
+	c := vfstest.NoFS()
 	r, w := New(c, 0)
 	r.DecRef()
 	if _, err := write(c, w, []byte("x")); err != unix.EPIPE {
@@ -68,7 +68,7 @@ func TestPipeBroken(t *testing.T) {
 }
 
 func TestPipeCapacity(t *testing.T) {
-	c := anontest.New()
+	c := vfstest.NoFS()
 	r, w := New(c, unix.O_NONBLOCK)
 	if n, err := write(c, w, make([]byte, 100000)); n != DefaultSize || err != nil {
 		t.Fatal(n, err)
@@ -116,7 +116,7 @@ func TestPipeCapacity(t *testing.T) {
 }
 
 func TestPipePackets(t *testing.T) {
-	c := anontest.New()
+	c := vfstest.NoFS()
 	r, w := New(c, unix.O_DIRECT|unix.O_NONBLOCK)
 	write(c, w, []byte("first"))
 	write(c, w, []byte("second"))
@@ -136,8 +136,8 @@ func TestPipePackets(t *testing.T) {
 }
 
 func TestPipeFault(t *testing.T) {
-	c := anontest.New()
-	c.Memory = make(anontest.Memory, 5000)
+	c := vfstest.NoFS()
+	c.Memory = make(vfstest.Memory, 5000)
 	r, w := New(c, unix.O_NONBLOCK)
 	var src uio.Src
 	src.Reset(c.Memory, 0, 9000)
@@ -155,7 +155,7 @@ func TestPipeFault(t *testing.T) {
 
 // TestRingModel compares random reads and writes with a byte queue.
 func TestRingModel(t *testing.T) {
-	c := anontest.New()
+	c := vfstest.NoFS()
 	rnd := rand.New(rand.NewSource(1))
 	r, w := New(c, unix.O_NONBLOCK)
 	var model []byte
@@ -194,7 +194,7 @@ func TestRingModel(t *testing.T) {
 }
 
 func TestPipeBlockingStream(t *testing.T) {
-	cr, cw := anontest.New(), anontest.New()
+	cr, cw := vfstest.NoFS(), vfstest.NoFS()
 	r, w := New(cr, 0)
 	const total = 3 << 20
 	var wg sync.WaitGroup
@@ -237,7 +237,7 @@ func TestPipeBlockingStream(t *testing.T) {
 }
 
 func TestPipeInterrupted(t *testing.T) {
-	c := anontest.New()
+	c := vfstest.NoFS()
 	r, w := New(c, 0)
 	c.Interrupt()
 	if _, err := read(c, r, 1); err != abi.ERESTARTSYS {
@@ -257,7 +257,7 @@ func openFIFO(c vfs.Caller, in vfs.Inode, flags uint32) (*vfs.File, error) {
 }
 
 func TestFIFO(t *testing.T) {
-	c := anontest.New()
+	c := vfstest.NoFS()
 	in := vfs.NewAnonInode(c, unix.S_IFIFO|0o600)
 	if _, err := openFIFO(c, in, unix.O_WRONLY|unix.O_NONBLOCK); err != unix.ENXIO {
 		t.Fatal(err)
@@ -289,7 +289,7 @@ func TestFIFO(t *testing.T) {
 	// Blocking opens meet.
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		w, err := openFIFO(anontest.New(), in, unix.O_WRONLY)
+		w, err := openFIFO(vfstest.NoFS(), in, unix.O_WRONLY)
 		if err != nil {
 			t.Error(err)
 			return
@@ -309,7 +309,7 @@ func TestFIFO(t *testing.T) {
 }
 
 func TestTransfer(t *testing.T) {
-	c := anontest.New()
+	c := vfstest.NoFS()
 	r1, w1 := New(c, unix.O_NONBLOCK)
 	r2, _ := New(c, unix.O_NONBLOCK)
 	write(c, w1, bytes.Repeat([]byte("ab"), 3000))
@@ -336,7 +336,7 @@ func TestTransfer(t *testing.T) {
 }
 
 func BenchmarkPipe64K(b *testing.B) {
-	c := anontest.New()
+	c := vfstest.NoFS()
 	r, w := New(c, 0)
 	p := make([]byte, DefaultSize)
 	src, dst := uio.FromBytes(p), uio.ToBytes(p)
@@ -356,7 +356,7 @@ func TestFIFOStorm(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, flags := range []uint32{unix.O_RDWR, unix.O_RDONLY | unix.O_NONBLOCK, unix.O_WRONLY | unix.O_NONBLOCK} {
 		wg.Go(func() {
-			c := anontest.New()
+			c := vfstest.NoFS()
 			for range 500 {
 				f, err := openFIFO(c, in, flags)
 				if err == unix.ENXIO && flags&unix.O_ACCMODE == unix.O_WRONLY {
@@ -379,12 +379,12 @@ func TestFIFOStorm(t *testing.T) {
 
 // TestPipeAtomicWrites checks that writes of up to PIPE_BUF are not mixed.
 func TestPipeAtomicWrites(t *testing.T) {
-	r, w := New(anontest.New(), 0)
+	r, w := New(vfstest.NoFS(), 0)
 	var wg sync.WaitGroup
 	const size, count = 3000, 200
 	for id := range byte(3) {
 		wg.Go(func() {
-			c, p := anontest.New(), bytes.Repeat([]byte{id}, size)
+			c, p := vfstest.NoFS(), bytes.Repeat([]byte{id}, size)
 			for range count {
 				if n, err := write(c, w, p); n != size || err != nil {
 					t.Error(n, err)
@@ -392,7 +392,7 @@ func TestPipeAtomicWrites(t *testing.T) {
 			}
 		})
 	}
-	c := anontest.New()
+	c := vfstest.NoFS()
 	for range 3 * count {
 		var msg []byte
 		for len(msg) < size {

@@ -11,16 +11,16 @@ import (
 
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
 	"github.com/user-mode-linux/linux/internal/kernel/fs/anonfs"
-	"github.com/user-mode-linux/linux/internal/kernel/fs/anonfs/anontest"
 	"github.com/user-mode-linux/linux/internal/kernel/net/socket"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
+	"github.com/user-mode-linux/linux/internal/kernel/vfs/vfstest"
 	"github.com/user-mode-linux/linux/internal/kernel/wait"
 )
 
-func pair(t *testing.T, typ int) (*anontest.Caller, *Socket, *Socket) {
+func pair(t *testing.T, typ int) (*vfstest.Caller, *Socket, *Socket) {
 	t.Helper()
-	c := anontest.New()
+	c := vfstest.NoFS()
 	a, b, err := newPair(c, typ, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -113,7 +113,7 @@ func TestStreamFlowControl(t *testing.T) {
 }
 
 func TestDatagrams(t *testing.T) {
-	c := anontest.New()
+	c := vfstest.NoFS()
 	newDgram := func() *Socket { s, _ := newSocket(unix.SOCK_DGRAM, 0); return s }
 	srv, cl := newDgram(), newDgram()
 	if err := srv.Bind(c, abstract("dgram")); err != nil {
@@ -161,7 +161,7 @@ func TestDatagrams(t *testing.T) {
 }
 
 func TestListen(t *testing.T) {
-	c := anontest.New()
+	c := vfstest.NoFS()
 	l, _ := newSocket(unix.SOCK_STREAM, 0)
 	if err := l.Listen(c, 1); err != unix.EINVAL {
 		t.Fatal(err)
@@ -286,7 +286,7 @@ func TestRights(t *testing.T) {
 }
 
 func TestRightsCycle(t *testing.T) {
-	c := anontest.New()
+	c := vfstest.NoFS()
 	before := len(sockets.m)
 	fa, fb, err := socket.NewPair(c, unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {
@@ -320,11 +320,11 @@ func TestCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	send(c, a, "one")
-	c2 := anontest.New()
+	c2 := vfstest.NoFS()
 	c2.Pid = 99
 	send(c2, a, "two")
 	m := expect(t, c, b, 30, 0, "one", nil)
-	if len(m.Cmsgs) != 1 || m.Cmsgs[0].Data[0] != 1 {
+	if len(m.Cmsgs) != 1 || m.Cmsgs[0].Data[0] != byte(c.Pid) {
 		t.Fatal(m.Cmsgs)
 	}
 	m = expect(t, c, b, 30, 0, "two", nil)
@@ -373,7 +373,7 @@ func TestStreamStress(t *testing.T) {
 	const total = 4 << 20
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		c, rnd := anontest.New(), rand.New(rand.NewSource(1))
+		c, rnd := vfstest.NoFS(), rand.New(rand.NewSource(1))
 		for sent := 0; sent < total; {
 			p := make([]byte, min(1+rnd.Intn(1<<rnd.Intn(18)), total-sent))
 			for i := range p {
@@ -388,7 +388,7 @@ func TestStreamStress(t *testing.T) {
 		}
 		a.Close()
 	})
-	c, rnd := anontest.New(), rand.New(rand.NewSource(2))
+	c, rnd := vfstest.NoFS(), rand.New(rand.NewSource(2))
 	got := 0
 	for {
 		s, _, err := recv(c, b, 1+rnd.Intn(1<<rnd.Intn(18)), unix.MSG_PEEK)
@@ -417,7 +417,7 @@ func TestRightsStress(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			c := anontest.New()
+			c := vfstest.NoFS()
 			for range 300 {
 				a, b, _ := socket.NewPair(c, unix.AF_UNIX, unix.SOCK_DGRAM, 0)
 				socketOf(a).Send(c, &socket.Msg{Control: rights(0, 1), FDs: fdTable{a, b}}, uio.FromBytes([]byte("x")))
@@ -440,7 +440,7 @@ func FuzzSendControl(f *testing.F) {
 	f.Add(rights(0, 1))
 	f.Add([]byte{255, 255, 255, 255, 255, 255, 255, 255, 1, 0, 0, 0, 1, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, control []byte) {
-		c := anontest.New()
+		c := vfstest.NoFS()
 		a, b, _ := newPair(c, unix.SOCK_DGRAM, 0)
 		x := anonfs.NewEventFD(c, 0, 0)
 		a.Send(c, &socket.Msg{Control: control, FDs: fdTable{x}}, uio.FromBytes([]byte("x")))
@@ -453,7 +453,7 @@ func FuzzSendControl(f *testing.F) {
 }
 
 func BenchmarkStream64K(b *testing.B) {
-	c := anontest.New()
+	c := vfstest.NoFS()
 	x, y, _ := newPair(c, unix.SOCK_STREAM, 0)
 	p := make([]byte, 64<<10)
 	src, dst := uio.FromBytes(p), uio.ToBytes(p)

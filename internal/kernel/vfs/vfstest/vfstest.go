@@ -3,6 +3,7 @@ package vfstest
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,24 +24,31 @@ type Caller struct {
 	Limits map[int]uint64
 	Memory uio.Memory
 
-	wake chan struct{}
+	wake, intr chan struct{}
+
 	mu   sync.Mutex
 	sigs []unix.Signal
-	intr bool
 }
 
-var nextPID int32 = 100
+var nextPID atomic.Int32
+
+// NoFS makes a caller without a file system, for tests of pipes, sockets and the like.
+func NoFS() *Caller {
+	return &Caller{Creds: cred.Root(), Pid: 100 + nextPID.Add(1), wake: make(chan struct{}, 1), intr: make(chan struct{}, 1)}
+}
 
 // New makes a caller at the root of a new name space that has sb as its root.
 func New(sb vfs.SuperBlock) *Caller {
-	return &Caller{Creds: cred.Root(), Ctx: vfs.NewFSContext(vfs.NewNamespace(sb, "rootfs", 0)), Pid: nextPID,
-		wake: make(chan struct{}, 1)}
+	c := NoFS()
+	c.Ctx = vfs.NewFSContext(vfs.NewNamespace(sb, "rootfs", 0))
+	return c
 }
 
 // Fork makes another caller with a copy of the context.
 func (c *Caller) Fork() *Caller {
-	nextPID++
-	return &Caller{Creds: c.Creds, Ctx: c.Ctx.Copy(), Pid: nextPID, Limits: c.Limits, wake: make(chan struct{}, 1)}
+	n := NoFS()
+	n.Creds, n.Ctx, n.Limits = c.Creds, c.Ctx.Copy(), c.Limits
+	return n
 }
 
 // As is Fork with the ids of an ordinary user, who has no capabilities.
@@ -87,29 +95,27 @@ func (c *Caller) Signals() []unix.Signal {
 	return s
 }
 
-// Interrupt makes sleeps return ERESTARTSYS, as a signal does.
+// Interrupt makes the current or next Sleep return ERESTARTSYS, as a signal does.
 func (c *Caller) Interrupt() {
-	c.mu.Lock()
-	c.intr = true
-	c.mu.Unlock()
-	c.Wake()
+	select {
+	case c.intr <- struct{}{}:
+	default:
+	}
 }
 
 // Sleep implements wait.Sleeper.
 func (c *Caller) Sleep(deadline int64) error {
-	c.mu.Lock()
-	intr := c.intr
-	c.mu.Unlock()
-	if intr {
-		return abi.ERESTARTSYS
-	}
 	var timeout <-chan time.Time
 	if deadline != ktime.Forever {
-		timeout = time.After(time.Duration(deadline - ktime.Monotonic()))
+		t := time.NewTimer(time.Duration(deadline - ktime.Monotonic()))
+		defer t.Stop()
+		timeout = t.C
 	}
 	select {
 	case <-c.wake:
 		return nil
+	case <-c.intr:
+		return abi.ERESTARTSYS
 	case <-timeout:
 		return unix.ETIMEDOUT
 	}
@@ -122,3 +128,60 @@ func (c *Caller) Wake() {
 	default:
 	}
 }
+
+// Memory is guest memory from address 0; what is beyond it gives EFAULT.
+type Memory []byte
+
+// ReadAt, WriteAt, ReadV and WriteV implement uio.Memory.
+func (m Memory) ReadAt(p []byte, addr uint64) (int, error) {
+	if addr > uint64(len(m)) {
+		return 0, unix.EFAULT
+	}
+	n := copy(p, m[addr:])
+	if n < len(p) {
+		return n, unix.EFAULT
+	}
+	return n, nil
+}
+
+// WriteAt copies.
+func (m Memory) WriteAt(p []byte, addr uint64) (int, error) {
+	if addr > uint64(len(m)) {
+		return 0, unix.EFAULT
+	}
+	n := copy(m[addr:], p)
+	if n < len(p) {
+		return n, unix.EFAULT
+	}
+	return n, nil
+}
+
+// ReadV copies.
+func (m Memory) ReadV(p []byte, r []uio.Range) (done int, err error) {
+	for _, x := range r {
+		if len(p) == done {
+			break
+		}
+		n, err := m.ReadAt(p[done:][:min(uint64(len(p)-done), x.Len)], x.Addr)
+		if done += n; err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// WriteV copies.
+func (m Memory) WriteV(p []byte, r []uio.Range) (done int, err error) {
+	for _, x := range r {
+		if len(p) == done {
+			break
+		}
+		n, err := m.WriteAt(p[done:][:min(uint64(len(p)-done), x.Len)], x.Addr)
+		if done += n; err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+var _ vfs.Caller = (*Caller)(nil)
