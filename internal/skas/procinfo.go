@@ -3,6 +3,7 @@ package skas
 import (
 	"bytes"
 	"os"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -61,24 +62,51 @@ func (t *Thread) CPUTime() (user, sys int64) {
 	return user, total - user
 }
 
-// CPU implements platform.Thread.
-func (t *Thread) CPU() int { return int(field(t.statFields(), 39)) % t.p.cfg.NCPU }
-
-// SetAffinity implements platform.Thread: guest CPU n is every host CPU whose number is n modulo the number of guest CPUs.
-func (t *Thread) SetAffinity(mask uint64) error {
-	var all, set unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &all); err != nil {
-		return err
+// hostCPUs are the host CPUs that guests run on: those that this process may use, and of these only as many as the guest
+// has. What a guest program finds out about its CPU by itself (getcpu in the vDSO, rdpid) then stays as near to its own
+// count as the host's numbers allow.
+func hostCPUs(n int) (cpus []int) {
+	var all unix.CPUSet
+	if unix.SchedGetaffinity(0, &all) != nil {
+		return nil
 	}
 	for c := range len(all) * 64 {
-		if all.IsSet(c) && mask&(1<<(c%t.p.cfg.NCPU%64)) != 0 {
+		if all.IsSet(c) && len(cpus) < n {
+			cpus = append(cpus, c)
+		}
+	}
+	return cpus
+}
+
+// pin limits a thread, and what is cloned from it, to the CPUs of the guest's CPUs in mask.
+func (p *Platform) pin(tid int, mask uint64) error {
+	var set unix.CPUSet
+	for i, c := range p.cpus {
+		if mask&(1<<(i%p.cfg.NCPU%64)) != 0 {
 			set.Set(c)
 		}
 	}
 	if set.Count() == 0 {
 		return unix.EINVAL
 	}
-	return unix.SchedSetaffinity(t.tid, &set)
+	return unix.SchedSetaffinity(tid, &set)
+}
+
+// CPU implements platform.Thread.
+func (t *Thread) CPU() int {
+	return max(slices.Index(t.p.cpus, int(field(t.statFields(), 39))), 0) % t.p.cfg.NCPU
+}
+
+// SetAffinity implements platform.Thread. If the guest has more CPUs than there are, several of them are one host CPU.
+func (t *Thread) SetAffinity(mask uint64) error {
+	if n := len(t.p.cpus); n < t.p.cfg.NCPU {
+		folded := uint64(0)
+		for c := range min(t.p.cfg.NCPU, 64) {
+			folded |= mask >> c & 1 << (c % n)
+		}
+		mask = folded
+	}
+	return t.p.pin(t.tid, mask)
 }
 
 // SetRlimit implements platform.Thread.

@@ -77,6 +77,9 @@ func (s *shard) trace(opsFd int, filter []unix.SockFilter, errc chan<- error) {
 		errc <- err
 		return
 	}
+	if s.p.cfg.NCPU < runtime.NumCPU() {
+		_ = s.p.pin(s.fam.zygote, ^uint64(0)) // stubs inherit it
+	}
 	s.zygoteReady = true
 	errc <- nil
 	defer close(s.done)

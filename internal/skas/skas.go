@@ -45,6 +45,7 @@ type Platform struct {
 	cfg     Config
 	handler platform.Handler
 	shards  []*shard
+	cpus    []int // of the host, that guests run on
 	vdso    uint64
 	threads threadTable
 	monitor monitor
@@ -73,7 +74,7 @@ func New(cfg Config, h platform.Handler) (*Platform, error) {
 	if cfg.Logf == nil {
 		cfg.Logf = func(string, ...any) {}
 	}
-	p := &Platform{cfg: cfg, handler: h}
+	p := &Platform{cfg: cfg, handler: h, cpus: hostCPUs(cfg.NCPU)}
 	caps, err := Probe(&cfg)
 	if err != nil {
 		return nil, err
