@@ -118,7 +118,7 @@ func (k *Kernel) Boot(p platform.Platform) error {
 	klog.Printf(klog.Notice, "Linux version %s (%s) %s", abi.Release, abi.Machine, abi.Version)
 	klog.Infof("Command line: %s", k.cfg.CommandLine)
 	klog.Infof("Memory: %dK available", k.cfg.Memory/1024)
-	klog.Infof("%s, %d CPU(s)", p.Describe(), p.NumCPU())
+	klog.Infof("%s", p.Describe())
 	empty, err := p.NewMemfile("empty")
 	if err != nil {
 		return err
