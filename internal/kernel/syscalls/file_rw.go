@@ -6,6 +6,7 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
 	"github.com/user-mode-linux/linux/internal/kernel/task"
+	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
 
@@ -133,16 +134,10 @@ func readVector(t *task.Task, fd, iov, cnt uint64, pos int64, flags uint32) (uin
 		return 0, err
 	}
 	defer f.DecRef()
-	if !f.Readable() {
-		return 0, unix.EBADF
-	}
-	if err := checkRWF(flags, unix.RWF_HIPRI|unix.RWF_DSYNC|unix.RWF_SYNC); err != nil {
-		return 0, err
-	}
 	s := getScratch()
 	defer s.put()
-	r, err := s.iovec(t.Mem(), iov, cnt)
-	if err != nil || len(r) == 0 && cnt == 0 {
+	r, err := s.vector(t, f.Readable(), iov, cnt, flags)
+	if err != nil || cnt == 0 {
 		return 0, err
 	}
 	s.dst.ResetV(t.Mem(), r)
@@ -155,16 +150,10 @@ func writeVector(t *task.Task, fd, iov, cnt uint64, pos int64, flags uint32) (ui
 		return 0, err
 	}
 	defer f.DecRef()
-	if !f.Writable() {
-		return 0, unix.EBADF
-	}
-	if err := checkRWF(flags, unix.RWF_HIPRI|unix.RWF_DSYNC|unix.RWF_SYNC); err != nil {
-		return 0, err
-	}
 	s := getScratch()
 	defer s.put()
-	r, err := s.iovec(t.Mem(), iov, cnt)
-	if err != nil || len(r) == 0 && cnt == 0 {
+	r, err := s.vector(t, f.Writable(), iov, cnt, flags)
+	if err != nil || cnt == 0 {
 		return 0, err
 	}
 	s.src.ResetV(t.Mem(), r)
@@ -177,12 +166,15 @@ func writeVector(t *task.Task, fd, iov, cnt uint64, pos int64, flags uint32) (ui
 	return n, err
 }
 
-// checkRWF refuses flags that are not known or not supported.
-func checkRWF(flags, allowed uint32) error {
-	if flags&^allowed != 0 {
-		return unix.EOPNOTSUPP
+// vector makes the checks of vfs_readv and copies the buffers' places in; open says whether the descriptor's mode fits.
+func (s *scratch) vector(t *task.Task, open bool, iov, cnt uint64, flags uint32) ([]uio.Range, error) {
+	if !open {
+		return nil, unix.EBADF
 	}
-	return nil
+	if flags&^(unix.RWF_HIPRI|unix.RWF_DSYNC|unix.RWF_SYNC) != 0 {
+		return nil, unix.EOPNOTSUPP
+	}
+	return s.iovec(t.Mem(), iov, cnt)
 }
 
 // sysReadv implements readv(2).

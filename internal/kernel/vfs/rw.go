@@ -49,17 +49,8 @@ func Read(c Caller, f *File, dst *uio.Dst) (int, error) {
 
 // Pread is pread(2) and preadv(2).
 func Pread(c Caller, f *File, dst *uio.Dst, off int64) (int, error) {
-	if off < 0 {
-		return 0, unix.EINVAL
-	}
-	if f.IsPath() {
-		return 0, unix.EBADF
-	}
-	if f.stream {
-		return 0, unix.ESPIPE
-	}
-	if !f.Readable() {
-		return 0, unix.EBADF
+	if err := f.positional(f.Readable(), off); err != nil {
+		return 0, err
 	}
 	dst.Limit(maxRW)
 	n, err := f.readAt(c, dst, off)
@@ -68,6 +59,21 @@ func Pread(c Caller, f *File, dst *uio.Dst, off int64) (int, error) {
 		return n, nil
 	}
 	return n, err
+}
+
+// positional makes the checks of pread and pwrite; open says whether the descriptor's mode fits.
+func (f *File) positional(open bool, off int64) error {
+	switch {
+	case off < 0:
+		return unix.EINVAL
+	case f.IsPath():
+		return unix.EBADF
+	case f.stream:
+		return unix.ESPIPE
+	case !open:
+		return unix.EBADF
+	}
+	return nil
 }
 
 func (f *File) readAt(c Caller, dst *uio.Dst, off int64) (int, error) {
@@ -114,17 +120,8 @@ func Write(c Caller, f *File, src *uio.Src) (int, error) {
 
 // Pwrite is pwrite(2) and pwritev(2). As on Linux, O_APPEND wins over off.
 func Pwrite(c Caller, f *File, src *uio.Src, off int64) (int, error) {
-	if off < 0 {
-		return 0, unix.EINVAL
-	}
-	if f.IsPath() {
-		return 0, unix.EBADF
-	}
-	if f.stream {
-		return 0, unix.ESPIPE
-	}
-	if !f.Writable() {
-		return 0, unix.EBADF
+	if err := f.positional(f.Writable(), off); err != nil {
+		return 0, err
 	}
 	src.Limit(maxRW)
 	var n int
