@@ -127,6 +127,50 @@ func (as *addressSpace) WriteV(p []byte, r []uio.Range) (int, error) {
 	return as.access(unix.SYS_PROCESS_VM_WRITEV, p, r)
 }
 
+// ReadPieces implements uio.PieceMemory.
+func (as *addressSpace) ReadPieces(p [][]byte, addr uint64) (int, error) {
+	return as.accessPieces(unix.SYS_PROCESS_VM_READV, p, addr)
+}
+
+// WritePieces implements uio.PieceMemory.
+func (as *addressSpace) WritePieces(p [][]byte, addr uint64) (int, error) {
+	return as.accessPieces(unix.SYS_PROCESS_VM_WRITEV, p, addr)
+}
+
+// accessPieces copies between guest memory at addr and several pieces.
+func (as *addressSpace) accessPieces(nr uintptr, p [][]byte, addr uint64) (int, error) {
+	done := 0
+	for len(p) > 0 {
+		var local [maxPieces]syscall.Iovec
+		k, want := localPieces(&local, p)
+		p = p[k:]
+		if addr >= userMax || want > userMax-addr {
+			return done, unix.EFAULT
+		}
+		if want == 0 {
+			continue
+		}
+		r := [1]uio.Range{{Addr: addr, Len: want}}
+		n, e := processVMPieces(nr, int(as.tid.Load()), local[:k], r[:])
+		if e == syscall.ESRCH {
+			for _, tid := range as.others() {
+				if n, e = processVMPieces(nr, tid, local[:k], r[:]); e != syscall.ESRCH {
+					break
+				}
+			}
+		}
+		if e != 0 {
+			n = 0
+		}
+		done += n
+		addr += uint64(n)
+		if uint64(n) < want {
+			return done, unix.EFAULT
+		}
+	}
+	return done, nil
+}
+
 // Mappings implements platform.AddressSpace.
 func (as *addressSpace) Mappings() ([]platform.Mapping, error) {
 	for _, tid := range as.others() {

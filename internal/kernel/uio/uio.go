@@ -18,6 +18,14 @@ type Memory interface {
 	WriteV(p []byte, r []Range) (int, error)
 }
 
+// PieceMemory is Memory that copies between a range and several pieces of kernel memory at once.
+type PieceMemory interface {
+	Memory
+	// ReadPieces and WritePieces are ReadAt and WriteAt of all pieces in turn.
+	ReadPieces(p [][]byte, addr uint64) (int, error)
+	WritePieces(p [][]byte, addr uint64) (int, error)
+}
+
 // IO is a cursor over a buffer in guest memory or in the kernel. A Dst takes the bytes of a read, a Src gives those of a
 // write; both are the same thing seen from two sides.
 type IO struct {
@@ -153,6 +161,38 @@ func (s *Src) CopyIn(p []byte) (int, error) {
 	}
 	s.advance(n)
 	return n, err
+}
+
+// CopyOutPieces is CopyOut of several pieces, which together may not be longer than the destination.
+func (d *Dst) CopyOutPieces(p [][]byte) (int, error) {
+	if m, ok := d.mem.(PieceMemory); ok && len(d.r) == 1 && len(p) > 1 {
+		n, err := m.WritePieces(p, d.r[0].Addr)
+		d.advance(n)
+		return n, err
+	}
+	return each(p, d.CopyOut)
+}
+
+// CopyInPieces is CopyIn into several pieces, which together may not be longer than the source.
+func (s *Src) CopyInPieces(p [][]byte) (int, error) {
+	if m, ok := s.mem.(PieceMemory); ok && len(s.r) == 1 && len(p) > 1 {
+		n, err := m.ReadPieces(p, s.r[0].Addr)
+		s.advance(n)
+		return n, err
+	}
+	return each(p, s.CopyIn)
+}
+
+func each(p [][]byte, f func([]byte) (int, error)) (int, error) {
+	done := 0
+	for _, b := range p {
+		n, err := f(b)
+		done += n
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
 }
 
 // Each copies all of the source into buf, piece by piece, and hands each piece to write, which tells how much it took. It

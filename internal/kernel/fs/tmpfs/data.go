@@ -231,18 +231,25 @@ func (in *inode) read(dst *uio.Dst, off int64) (int, error) {
 		}
 		return done, nil
 	}
+	pieces := pieceLists.Get().(*pieceList)
+	defer pieces.free()
 	for dst.Len() > 0 {
-		at := off + int64(done)
-		lo := int(at % pageSize)
-		want := min(pageSize-lo, dst.Len())
-		p := in.data.heap[at/pageSize]
-		var k int
-		var err error
-		if lo < len(p) {
-			k, err = dst.CopyOut(p[lo:min(lo+want, len(p))])
-		} else {
-			k, err = dst.Zero(want)
+		n, size := 0, 0
+		for n < len(pieces) && size < dst.Len() {
+			at := off + int64(done+size)
+			lo := int(at % pageSize)
+			want := min(pageSize-lo, dst.Len()-size)
+			p := in.data.heap[at/pageSize]
+			if lo < len(p) {
+				p = p[lo:min(lo+want, len(p))]
+			} else {
+				p = zeroPage[:want]
+			}
+			pieces[n] = p
+			size += len(p)
+			n++
 		}
+		k, err := dst.CopyOutPieces(pieces[:n])
 		done += k
 		if err != nil {
 			return done, err
@@ -250,6 +257,18 @@ func (in *inode) read(dst *uio.Dst, off int64) (int, error) {
 	}
 	return done, nil
 }
+
+// pieceList are heap pages that are copied at once.
+type pieceList [64][]byte
+
+var pieceLists = sync.Pool{New: func() any { return new(pieceList) }}
+
+func (p *pieceList) free() {
+	clear(p[:])
+	pieceLists.Put(p)
+}
+
+var zeroPage [pageSize]byte
 
 // write copies from src to off, or to the end if appending. It returns where it began.
 func (in *inode) write(src *uio.Src, off int64, appending bool) (done int, at int64, err error) {
@@ -292,15 +311,26 @@ func (in *inode) write(src *uio.Src, off int64, appending bool) (done int, at in
 
 func (in *inode) writeHeap(src *uio.Src, off int64) (int, error) {
 	done := 0
+	pieces := pieceLists.Get().(*pieceList)
+	defer pieces.free()
 	for src.Len() > 0 {
-		at := off + int64(done)
-		lo := int(at % pageSize)
-		want := min(pageSize-lo, src.Len())
-		p, err := in.page(at/pageSize, lo+want)
-		if err != nil {
-			return done, err
+		n, size := 0, 0
+		for n < len(pieces) && size < src.Len() {
+			at := off + int64(done+size)
+			lo := int(at % pageSize)
+			want := min(pageSize-lo, src.Len()-size)
+			p, err := in.page(at/pageSize, lo+want)
+			if err != nil {
+				if n == 0 {
+					return done, err
+				}
+				break // what fits is written first
+			}
+			pieces[n] = p[lo : lo+want]
+			size += want
+			n++
 		}
-		k, err := src.CopyIn(p[lo : lo+want])
+		k, err := src.CopyInPieces(pieces[:n])
 		done += k
 		if err != nil {
 			return done, err
