@@ -49,6 +49,9 @@ func (a area) part(lo, hi uint64) area {
 // book is a sorted list of disjoint areas.
 type book struct {
 	areas []area
+	// full is a range without a free byte, from low up to the top that gap was last asked about, which need not be searched
+	// again.
+	full span
 	// dead are references to drop once the lock is released.
 	dead []*FileMap
 }
@@ -88,6 +91,9 @@ func (k *book) cut(start, end uint64) {
 	if i == j {
 		return
 	}
+	if start < k.full.end {
+		k.full.start = max(k.full.start, min(end, k.full.end))
+	}
 	var keep [2]area
 	n := 0
 	if a := k.areas[i]; a.start < start {
@@ -114,14 +120,20 @@ func (k *book) insert(a area) {
 
 // gap finds n free bytes in the books, as high as possible below top.
 func (k *book) gap(n, top uint64) (uint64, bool) {
-	end := top
-	for i := len(k.areas) - 1; i >= 0; i-- {
+	if k.full.end != top {
+		k.full = span{top, top}
+	}
+	end := k.full.start
+	for i := min(k.from(end), len(k.areas)-1); i >= 0; i-- {
 		a := k.areas[i]
 		if a.start >= end {
 			continue
 		}
 		if a.end <= end && end-a.end >= n {
 			break
+		}
+		if a.end >= end && k.full.start == end {
+			k.full.start = a.start
 		}
 		end = a.start
 	}

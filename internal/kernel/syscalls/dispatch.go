@@ -15,6 +15,8 @@ var Trace func(t *task.Task, nr int32, a *platform.Args, v uint64, err error)
 func Dispatch(t *task.Task, nr platform.Sysno, a *platform.Args) (v uint64, err error) {
 	if uint32(nr) >= uint32(len(Table)) || Table[nr].Fn == nil {
 		err = unknown(t, nr)
+	} else if t.Resumes(nr) {
+		v, err = t.Restart()
 	} else {
 		v, err = Table[nr].Fn(t, a)
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/user-mode-linux/linux/internal/kernel/arch"
 	"github.com/user-mode-linux/linux/internal/kernel/fs/anonfs"
+	"github.com/user-mode-linux/linux/internal/kernel/fs/procfs"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
 	"github.com/user-mode-linux/linux/internal/kernel/task"
 )
@@ -69,12 +70,29 @@ func sysPidfdOpen(t *task.Task, a *platform.Args) (uint64, error) {
 	return uint64(fd), err
 }
 
+// signalledGroup is pidfdGroup for pidfd_send_signal, which also takes a directory /proc/<pid>.
+func signalledGroup(t *task.Task, fd int32) (*task.ThreadGroup, error) {
+	g, _, err := pidfdGroup(t, fd)
+	if err != unix.EBADF {
+		return g, err
+	}
+	f, err := t.Files().Get(fd)
+	if err != nil {
+		return nil, err
+	}
+	defer f.DecRef()
+	if g = procfs.GroupOf(f); g == nil {
+		return nil, unix.EBADF
+	}
+	return g, nil
+}
+
 func sysPidfdSendSignal(t *task.Task, a *platform.Args) (uint64, error) {
 	sig := i32(a[1])
 	if u32(a[3]) != 0 {
 		return 0, unix.EINVAL
 	}
-	g, _, err := pidfdGroup(t, i32(a[0]))
+	g, err := signalledGroup(t, i32(a[0]))
 	if err != nil {
 		return 0, err
 	}

@@ -46,6 +46,14 @@ func target(t *task.Task, pid int32) (*task.Task, error) {
 	return nil, unix.ESRCH
 }
 
+// affinityTarget is target for the affinity calls, for which a negative id is one that does not exist.
+func affinityTarget(t *task.Task, pid int32) (*task.Task, error) {
+	if pid < 0 {
+		return nil, unix.ESRCH
+	}
+	return target(t, pid)
+}
+
 // mayAdjust reports whether the caller may change another thread's scheduling.
 func mayAdjust(t, x *task.Task) bool {
 	c, xc := t.Cred(), x.Cred()
@@ -58,7 +66,7 @@ func sysSchedSetaffinity(t *task.Task, a *platform.Args) (uint64, error) {
 	if err := uio.ReadFull(t.Mem(), b[:n], a[2]); err != nil {
 		return 0, err
 	}
-	x, err := target(t, max(i32(a[0]), 0))
+	x, err := affinityTarget(t, i32(a[0]))
 	if err != nil {
 		return 0, err
 	}
@@ -76,7 +84,7 @@ func sysSchedGetaffinity(t *task.Task, a *platform.Args) (uint64, error) {
 	if u32(a[1])%8 != 0 || u32(a[1])*8 < uint32(t.K.Platform.NumCPU()) {
 		return 0, unix.EINVAL
 	}
-	x, err := target(t, i32(a[0]))
+	x, err := affinityTarget(t, i32(a[0]))
 	if err != nil {
 		return 0, err
 	}

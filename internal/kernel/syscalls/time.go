@@ -132,7 +132,7 @@ func cpuClock(t *task.Task, clock int32) (func() int64, error) {
 		return t.Group.CPUClock, nil
 	case clock == unix.CLOCK_THREAD_CPUTIME_ID:
 		return threadClock(t), nil
-	case clock >= 0 || clock&7 == 3:
+	case clock >= 0 || clock&3 == 3: // no such kind, or the clock of a descriptor
 		return nil, unix.EINVAL
 	}
 	// The low bits are the kind (profiling, virtual, scheduler) and whether it is a thread's; the rest is ~pid.

@@ -164,6 +164,7 @@ func (t *Task) pushFrame(th platform.Thread, info *arch.Siginfo, a *arch.Sigacti
 
 // interruptedCall decides what an interrupted system call returns when a handler with action a runs.
 func (t *Task) interruptedCall(r *arch.Regs, a *arch.Sigaction) {
+	t.resume = 0
 	code, nr := t.interruptedIn(r)
 	if code == 0 {
 		return
@@ -222,7 +223,8 @@ func (t *Task) restartCall(th platform.Thread) {
 	}
 	nr := t.restart.nr
 	if t.restart.code == abi.ERESTART_RESTARTBLOCK {
-		nr = unix.SYS_RESTART_SYSCALL
+		// Not restart_syscall, which is the host's, for its own calls: the same call, which then goes on.
+		t.resume = nr + 1
 	}
 	t.restart = restartInfo{}
 	arch.Restart(r, nr)

@@ -38,8 +38,10 @@ type runState struct {
 
 	// restart is set while a call that was interrupted waits for what happens next. Owned by the task.
 	restart restartInfo
-	// restartFn goes on with a call that ended with ERESTART_RESTARTBLOCK, when the thread calls restart_syscall.
+	// restartFn goes on with a call that ended with ERESTART_RESTARTBLOCK, when the thread executes it again. resume is
+	// the number of that call plus one from when the thread was told to, else 0. Owned by the task.
 	restartFn func(t *Task) (uint64, error)
+	resume    int32
 	// held are functions that want the thread held, run at the next stop. Owned by the task.
 	held []func(th platform.Thread)
 	// lastNr is the current or last call, for /proc.

@@ -55,6 +55,16 @@ func (t *Task) SetClearTID(a uint64)   { t.clearTID.Store(a) }
 // SetRestart keeps how restart_syscall(2) goes on with the running call; Restart runs it.
 func (t *Task) SetRestart(f func(t *Task) (uint64, error)) { t.restartFn = f }
 
+// Resumes reports whether call nr is the execution again of one that Restart goes on with.
+func (t *Task) Resumes(nr int32) bool {
+	if t.resume == 0 {
+		return false
+	}
+	same := t.resume == nr+1
+	t.resume = 0
+	return same && t.restartFn != nil
+}
+
 // Restart runs what SetRestart kept; EINTR if there is nothing.
 func (t *Task) Restart() (uint64, error) {
 	f := t.restartFn

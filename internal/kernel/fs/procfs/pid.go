@@ -62,6 +62,14 @@ type node struct {
 	fd int32 // the descriptor for what is in fd/ and fdinfo/, else 0
 }
 
+// GroupOf returns the process whose directory /proc/<pid> an open file is, nil if it is none (pidfd_send_signal(2)).
+func GroupOf(f *vfs.File) *task.ThreadGroup {
+	if p, ok := f.Inode.(node); ok && p.e == pidEntry {
+		return p.g
+	}
+	return nil
+}
+
 // task is the thread that the node tells about: for a process its leader. ESRCH once it has been reaped.
 func (p *node) task() (*task.Task, error) {
 	t := p.t
