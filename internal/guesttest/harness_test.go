@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -227,7 +226,6 @@ type guest struct {
 	// unprivileged runs linux as nobody.
 	unprivileged bool
 	limit        time.Duration
-	stdout       io.Writer
 }
 
 // cmd makes the command of a guest; the directory is its own and is HOME.
