@@ -91,6 +91,7 @@ func New(cfg Config) *Kernel {
 	k := &Kernel{Tasks: task.New(), cfg: cfg, halted: make(chan Outcome, 1)}
 	k.Tasks.Memory = cfg.Memory
 	k.Tasks.Aux = cfg.Aux
+	k.Tasks.ThreadsMax.Store(task.DefaultThreadsMax(cfg.Memory))
 	k.Tasks.Dispatch = syscalls.Dispatch
 	task.PanicOnOops.Store(cfg.PanicOnOops)
 	if cfg.Hostname != "" {

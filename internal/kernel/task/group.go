@@ -218,6 +218,9 @@ const (
 	rlimitRttime     = 15
 )
 
+// DefaultThreadsMax is threads-max of a Linux with so much memory: kernel stacks of 16 KiB take at most an eighth of it.
+func DefaultThreadsMax(memory uint64) int32 { return int32(min(max(memory/8/(16<<10), 20), MaxPID)) }
+
 // defaultRlimits are those of a freshly booted Linux (INIT_RLIMITS).
 func defaultRlimits(memory uint64) (l [16]unix.Rlimit) {
 	const inf = ^uint64(0)
@@ -228,8 +231,7 @@ func defaultRlimits(memory uint64) (l [16]unix.Rlimit) {
 	l[unix.RLIMIT_CORE] = unix.Rlimit{Cur: 0, Max: inf}
 	l[unix.RLIMIT_NOFILE] = unix.Rlimit{Cur: 1024, Max: 4096 * 256}
 	l[unix.RLIMIT_MEMLOCK] = unix.Rlimit{Cur: 8 << 20, Max: 8 << 20}
-	threads := max(memory/4096/8/4, 20)
-	threads = min(threads, MaxPID)
+	threads := uint64(DefaultThreadsMax(memory))
 	l[unix.RLIMIT_NPROC] = unix.Rlimit{Cur: threads / 2, Max: threads / 2}
 	l[rlimitSigpending] = l[unix.RLIMIT_NPROC]
 	l[rlimitMsgqueue] = unix.Rlimit{Cur: 819200, Max: 819200}
