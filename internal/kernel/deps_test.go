@@ -4,6 +4,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -171,6 +172,23 @@ func family(pkg string) string {
 		}
 	}
 	return ""
+}
+
+// TestRooms looks for packages that ARCHITECTURE.md does not name.
+func TestRooms(t *testing.T) {
+	doc, err := os.ReadFile("../../ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range packages(t) {
+		name := strings.TrimPrefix(p.path, "internal/kernel/")
+		if name == "internal/kernel" {
+			name = "kernel"
+		}
+		if !strings.HasPrefix(name, "testdata/") && !strings.HasSuffix(name, "test") && !strings.Contains(string(doc), "`"+name+"`") {
+			t.Errorf("ARCHITECTURE.md has no room for %s", p.path)
+		}
+	}
 }
 
 // TestUnsafe holds the rule that unsafe is only used in files whose names say so.
