@@ -141,14 +141,14 @@ func (w *worker) serve() {
 	}
 	t.mu.Lock()
 	if t.injecting && (n.nr == t.injectNr || t.injectNr == injectList && isMemoryCall(n.nr)) || t.exiting && isExit(n.nr) {
-		w.send(n.id, 0, unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE)
 		t.mu.Unlock()
+		w.send(n.id, 0, unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE)
 		return
 	}
 	if n.nr == unix.SYS_MMAP && n.args[4]>>32 == mapCookie {
 		// A guest that uses our mark: it is not a valid descriptor.
-		w.send(n.id, -int64(unix.EBADF), 0)
 		t.mu.Unlock()
+		w.send(n.id, -int64(unix.EBADF), 0)
 		return
 	}
 	t.state = calling
@@ -179,22 +179,39 @@ func (w *worker) finish(t *Thread, ret platform.Return) {
 		w.s.lead.unblock(t)
 	}
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	id, flags := t.notifyID, uint32(0)
+	if w.finishLocked(t, ret) {
+		if ret.Action == platform.HostExit && isExit(t.nr) {
+			flags, ret.Value = unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE, 0
+		}
+		if w.s.fam.flags&unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV != 0 {
+			// The answer lets the guest run on this CPU before we go on. Whoever handles its next stop must not have to
+			// wait for us. A kick in between stops the guest after the answer.
+			t.mu.Unlock()
+			w.send(id, int64(ret.Value), flags)
+			return
+		}
+		w.send(id, int64(ret.Value), flags)
+	}
+	t.mu.Unlock()
+}
+
+// finishLocked reports whether the thread is to be given an answer.
+func (w *worker) finishLocked(t *Thread, ret platform.Return) bool {
 	t.worker = nil
 	if t.state != calling || ret.Action == platform.Dead {
-		return
+		return false
 	}
 	if t.transferred {
 		t.result, t.finished = ret, true
 		if t.parked {
 			t.s.post(func() { t.s.finishParked(t) })
 		}
-		return
+		return false
 	}
 	t.state = running
 	if ret.Action == platform.HostExit && isExit(t.nr) {
-		w.send(t.notifyID, 0, unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE)
-		return
+		return true
 	}
 	switch ret.Action {
 	case platform.Stop:
@@ -207,7 +224,7 @@ func (w *worker) finish(t *Thread, ret platform.Return) {
 		t.fix, t.fixValue = true, ret.Value
 		t.signalLocked()
 	}
-	w.send(t.notifyID, int64(ret.Value), 0)
+	return true
 }
 
 // Block implements platform.Thread.
