@@ -99,9 +99,19 @@ func (m *MM) Refs() int { return int(m.refs.Load()) }
 // Put drops a reference. The last one forgets all files that are mapped, so it must only be dropped when the host
 // processes of the address space are gone. It may sleep.
 func (m *MM) Put() {
-	if m.refs.Add(-1) > 0 {
-		return
+	if m.refs.Add(-1) == 0 {
+		m.forget()
 	}
+}
+
+// PutLater is Put for callers that may not sleep: what the last reference has to do is done by another goroutine.
+func (m *MM) PutLater() {
+	if m.refs.Add(-1) == 0 {
+		go m.forget()
+	}
+}
+
+func (m *MM) forget() {
 	m.host.Acct.remove(m)
 	m.mu.Lock()
 	m.book.cut(0, ^uint64(0))

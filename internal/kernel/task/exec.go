@@ -99,7 +99,7 @@ func (t *Task) execBegin(p ExecParams) (platform.Thread, error) {
 		return nil, err
 	}
 	oldMM := t.mm.Swap(m)
-	go oldMM.Put()
+	oldMM.PutLater()
 	t.endVfork()
 
 	g.sigMu.Lock()

@@ -237,7 +237,7 @@ func (t *Task) prepareExit() {
 func (t *Task) exitNotify() {
 	g, k := t.Group, t.K
 	if m := t.mm.Swap(nil); m != nil {
-		go m.Put() // may sleep, and nobody waits for it
+		m.PutLater()
 	}
 	t.endVfork()
 	g.usageMu.Lock()
