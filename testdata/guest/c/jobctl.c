@@ -19,5 +19,5 @@ static void session(const char *tty) {
 	c = fork(); if (!c) { setpgid(0, 0); tcsetpgrp(t, getpgrp()); on(SIGHUP, h, 0); on(SIGCONT, h, 0); write(pp[1], "r", 1); pause(); msleep(30); T(read(t, b, 1)); T(write(t, "x", 1)); T(open("/dev/tty", O_RDWR)); write(pp[1], "x", 1); _exit(0); } read(pp[0], b, 1); insleep(c);
 }
 int main(void) {
-	T(tcgetpgrp(0)); T(open("/dev/tty", O_RDWR)); int s; char name[64]; m = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC); T(m >= 0); T(grantpt(m)); int n = 5; T(ioctl(m, TIOCGPTN, &n)); sprintf(name, "/dev/pts/%d", n); T(open(name, O_RDWR | O_NOCTTY)); T(unlockpt(m)); T(ioctl(m, TIOCGPTLCK, &n)); s = open(name, O_RDWR | O_NOCTTY); T(s >= 0); close(s); pid_t c = fork(); if (!c) { session(name); _exit(0); } waitpid(c, &st, 0); P("shell: %s\n", statstr(st)); msleep(250);
+	T(tcgetpgrp(0)); T(open("/dev/tty", O_RDWR)); int s; char name[64]; m = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC); T(m >= 0); T(grantpt(m)); int n = 5; T(ioctl(m, TIOCGPTN, &n)); sprintf(name, "/dev/pts/%d", n); T(open(name, O_RDWR | O_NOCTTY)); T(unlockpt(m)); T(ioctl(m, TIOCGPTLCK, &n)); s = open(name, O_RDWR | O_NOCTTY); T(s >= 0); close(s); pid_t c = fork(); if (!c) { session(name); _exit(0); } waitpid(c, &st, 0); msleep(400); P("shell: %s\n", statstr(st));
 }
