@@ -123,10 +123,16 @@ func (t *Thread) runRoutine(r *unix.PtraceRegs) error {
 		if err := ptraceGetRegs(t.tid, r); err != nil {
 			return unix.ESRCH
 		}
-		if ws.StopSignal() == unix.SIGTRAP && r.Rip > stubCode && r.Rip < stubCode+pageSize {
-			return nil
+		switch ws.StopSignal() {
+		case unix.SIGTRAP:
+			if r.Rip > stubCode && r.Rip < stubCode+pageSize {
+				return nil
+			}
+			return unix.EFAULT
+		case unix.SIGSEGV, unix.SIGBUS, unix.SIGILL, unix.SIGFPE:
+			return unix.EFAULT
 		}
-		return unix.EFAULT
+		// A signal from outside is not for the stub: go on without it.
 	}
 }
 
