@@ -9,6 +9,7 @@ import (
 
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
+	"github.com/user-mode-linux/linux/internal/kernel/wait"
 )
 
 const (
@@ -54,6 +55,9 @@ func ReadRandom(dst *uio.Dst) (int, error) {
 
 // random is /dev/random and /dev/urandom: the same, always ready.
 type random struct{ vfs.FileBase }
+
+// Readiness says that there is always something to read.
+func (random) Readiness(mask wait.Events) wait.Events { return mask & (wait.In | wait.RdNorm) }
 
 // Seek does nothing: there is no position to speak of.
 func (random) Seek(vfs.Caller, *vfs.File, int64, int) (int64, error) { return 0, nil }

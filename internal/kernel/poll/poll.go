@@ -42,8 +42,15 @@ func check(items []Item) (n int) {
 // Wait waits until at least one of the items is ready and returns how many are: 0 after the deadline (0 does not wait),
 // or what Sleep returned. Items must not move while it runs.
 func Wait(s wait.Sleeper, items []Item, deadline int64) (int, error) {
-	if n := check(items); n > 0 || deadline == 0 {
+	if n := check(items); n > 0 {
 		return n, nil
+	}
+	if deadline == 0 {
+		// A signal comes before the timeout: with the mask of ppoll one may wait to be handled.
+		if err := s.Sleep(0); err != nil && err != unix.ETIMEDOUT {
+			return 0, err
+		}
+		return 0, nil
 	}
 	for i := range items {
 		it := &items[i]

@@ -182,7 +182,7 @@ func (s *scratch) iovec(m uio.Memory, addr, cnt uint64) ([]uio.Range, error) {
 		if int64(r.Len) < 0 {
 			return nil, unix.EINVAL
 		}
-		if r.Addr+r.Len < r.Addr {
+		if r.Addr+r.Len < r.Addr || r.Addr+r.Len >= 1<<47 {
 			return nil, unix.EFAULT
 		}
 		r.Len = min(r.Len, left)

@@ -60,21 +60,23 @@ func Mkdir(c Caller, dir *File, path string, mode uint32) error {
 
 // Mknod is mknodat(2).
 func Mknod(c Caller, dir *File, path string, mode uint32, rdev uint64) error {
+	privileged := false
 	switch mode & unix.S_IFMT {
 	case 0:
 		mode |= unix.S_IFREG
 	case unix.S_IFREG, unix.S_IFIFO, unix.S_IFSOCK:
 	case unix.S_IFCHR, unix.S_IFBLK:
 		// A character device 0:0 is overlayfs's whiteout, which anybody may make.
-		if !c.Cred().Capable(unix.CAP_MKNOD) && (mode&unix.S_IFMT != unix.S_IFCHR || rdev != 0) {
-			return unix.EPERM
-		}
+		privileged = mode&unix.S_IFMT != unix.S_IFCHR || rdev != 0
 	case unix.S_IFDIR:
 		return unix.EPERM
 	default:
 		return unix.EINVAL
 	}
 	return create(c, dir, path, false, func(d, k *Dentry) (Inode, error) {
+		if privileged && !c.Cred().Capable(unix.CAP_MKNOD) {
+			return nil, unix.EPERM
+		}
 		m, acl := createMode(c, d, mode&(unix.S_IFMT|0o7777))
 		in, err := d.inode.Create(c, k.name, m, rdev)
 		if err != nil {

@@ -252,7 +252,11 @@ func openTmpfile(c Caller, dir *File, path string, flags uint32, how OpenHow) (*
 		d.state.Or(dTmpfile)
 	}
 	p.Mount.refs.Add(1)
-	return openPath(c, Path{p.Mount, d}, flags&^unix.O_DIRECTORY, true)
+	f, err := openPath(c, Path{p.Mount, d}, flags&^unix.O_DIRECTORY, true)
+	if err == nil {
+		f.flags.Or(unix.O_DIRECTORY) // F_GETFL shows both halves of O_TMPFILE
+	}
+	return f, err
 }
 
 func utoa(n uint64) string {
@@ -290,6 +294,9 @@ func tryOpen(c Caller, p Path, flags uint32, created bool) (*File, error) {
 	}
 	if err := mayOpen(c, p, flags, created); err != nil {
 		return nil, err
+	}
+	if flags&unix.O_DIRECT != 0 && d.isDir() {
+		return nil, unix.EINVAL
 	}
 	f := NewFile(p, d.inode, nil, flags)
 	if err := f.getWrite(); err != nil {

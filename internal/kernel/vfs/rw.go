@@ -282,10 +282,7 @@ func GenericSeek(f *File, off int64, whence int) (int64, error) {
 	default:
 		return 0, unix.EINVAL
 	}
-	if off > 0 && base > math.MaxInt64-off {
-		return 0, unix.EOVERFLOW
-	}
-	if base+off < 0 {
+	if off > 0 && base > math.MaxInt64-off || base+off < 0 {
 		return 0, unix.EINVAL
 	}
 	return base + off, nil

@@ -74,7 +74,7 @@ func (e *EventFD) Read(c vfs.Caller, f *vfs.File, dst *uio.Dst, _ int64) (int, e
 }
 
 func (e *EventFD) Write(c vfs.Caller, f *vfs.File, src *uio.Src, _ int64) (int, error) {
-	if src.Len() < 8 {
+	if src.Len() != 8 {
 		return 0, unix.EINVAL
 	}
 	var b [8]byte

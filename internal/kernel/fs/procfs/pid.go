@@ -135,6 +135,9 @@ func (p node) Attr() vfs.Attr {
 			}
 		}
 	}
+	if p.e.name == "task" {
+		a.Nlink += uint32(p.g.Live())
+	}
 	start := p.g.StartTime()
 	if t := p.t; t != nil {
 		start = t.StartTime()

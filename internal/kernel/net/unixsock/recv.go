@@ -135,9 +135,6 @@ func (s *Socket) recvPacket(c vfs.Caller, m *socket.Msg, dst *uio.Dst) (int, err
 				n = size
 			}
 		}
-		if s.Type == unix.SOCK_SEQPACKET {
-			m.OutFlags |= unix.MSG_EOR
-		}
 		return n, nil
 	}
 }
