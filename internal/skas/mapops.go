@@ -117,8 +117,9 @@ func (t *Thread) runRoutine(r *unix.PtraceRegs) error {
 		if err != nil {
 			return err
 		}
-		if stopEvent(ws) == unix.PTRACE_EVENT_SECCOMP {
-			continue // the trace lane: our own call, or t would not be injecting
+		switch stopEvent(ws) {
+		case unix.PTRACE_EVENT_SECCOMP, unix.PTRACE_EVENT_STOP:
+			continue // the trace lane: our own call, or t would not be injecting; or job control of the host
 		}
 		if err := ptraceGetRegs(t.tid, r); err != nil {
 			return unix.ESRCH
