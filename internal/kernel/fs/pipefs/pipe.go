@@ -292,7 +292,8 @@ func (e *end) Release(f *vfs.File) {
 	p.q.Notify(wait.Readable | wait.Writable)
 }
 
-// open makes another end of p for an open of its inode: by a FIFO's name, or through /proc/<pid>/fd. It follows fifo(7).
+// open makes another end of p for an open of its inode: by a FIFO's name, or through /proc/<pid>/fd. It follows fifo(7); a
+// pipe without a name does not wait for the other end, which may have been closed for good.
 func (p *Pipe) open(c vfs.Caller, f *vfs.File) (vfs.FileOps, error) {
 	flags := f.Flags()
 	nonblock := flags&unix.O_NONBLOCK != 0
@@ -302,7 +303,7 @@ func (p *Pipe) open(c vfs.Caller, f *vfs.File) (vfs.FileOps, error) {
 	case unix.O_RDONLY:
 		e.read = true
 	case unix.O_WRONLY:
-		if nonblock && p.readers == 0 {
+		if nonblock && p.readers == 0 && p.named {
 			p.mu.Unlock()
 			return nil, unix.ENXIO
 		}
@@ -323,6 +324,7 @@ func (p *Pipe) open(c vfs.Caller, f *vfs.File) (vfs.FileOps, error) {
 	}
 	waitFor, was := (*uint)(nil), uint(0)
 	switch {
+	case !p.named:
 	case e.read && !e.write && p.writers == 0:
 		if nonblock {
 			e.quiet, e.seen = true, p.wcount

@@ -408,3 +408,24 @@ func TestPipeAtomicWrites(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestPipeReopen opens a pipe again through its descriptor, as a shell's <(...) does: there is nobody to wait for.
+func TestPipeReopen(t *testing.T) {
+	c := vfstest.NoFS()
+	r, w := New(c, 0)
+	if _, err := write(c, w, []byte("rest")); err != nil {
+		t.Fatal(err)
+	}
+	w.DecRef()
+	f := vfs.NewFile(r.Path.Get(), r.Inode, nil, unix.O_RDONLY)
+	ops, err := r.Inode.Open(c, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := vfs.NewFile(r.Path.Get(), r.Inode, ops, unix.O_RDONLY)
+	r.DecRef()
+	if p, err := read(c, again, 9); string(p) != "rest" || err != nil {
+		t.Errorf("read %q, %v", p, err)
+	}
+	again.DecRef()
+}
