@@ -126,6 +126,8 @@ func (k *Kernel) Boot(p platform.Platform) error {
 	}
 	t.MM = &mm.Host{UserMax: p.UserMax(), VDSO: p.VDSO(), Empty: empty.Host(), NewShared: newShared, Acct: mm.NewAccountant(k.cfg.Memory, p.NumCPU())}
 	t.MM.Acct.AddSource(mm.Shmem, tmpfs.Usage)
+	t.MM.Acct.AddSource(mm.Kernel, mm.KernelBytes)
+	mm.LimitKernel(k.cfg.Memory / 4)
 	system.SetMemory(func() system.Memory { return memory(t.MM.Acct) })
 	go t.WatchMemory(t.MM.Acct)
 	tmpfs.NewMemfile, tmpfs.TotalPages = p.NewMemfile, k.cfg.Memory/abi.PageSize

@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
+	"github.com/user-mode-linux/linux/internal/kernel/mm"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 )
 
@@ -42,12 +43,20 @@ func (r *ring) reserve(want int) {
 	if want <= len(r.slots) {
 		return
 	}
+	if len(r.slots) > 0 && mm.KernelFull() {
+		r.max = len(r.slots) // pipes stay as they are while memory is short
+		return
+	}
 	n := max(want, 4*len(r.slots))
+	if mm.KernelFull() {
+		n = 1
+	}
 	r.resize(min(n, r.max))
 }
 
 // resize moves the contents to a new buffer of n slots; n is at least used.
 func (r *ring) resize(n int) {
+	mm.AddKernel((n - len(r.slots)) * pageSize)
 	buf, slots := make([]byte, n*pageSize), make([]slot, n)
 	for i := range r.used {
 		j := r.at(i)
@@ -65,6 +74,9 @@ func (r *ring) room(want int) (start int, p []byte) {
 		return 0, nil
 	}
 	r.reserve(r.used + want)
+	if want = min(want, len(r.slots)-r.used); want <= 0 {
+		return 0, nil
+	}
 	if r.used == 0 {
 		r.head = 0
 	}
@@ -200,6 +212,9 @@ func (r *ring) drain(dst *uio.Dst) (done int, err error) {
 func (r *ring) setMax(n int) error {
 	if n < r.used {
 		return unix.EBUSY
+	}
+	if n > r.max && mm.KernelFull() {
+		return unix.EPERM
 	}
 	if n < len(r.slots) {
 		r.resize(n)

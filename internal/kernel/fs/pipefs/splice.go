@@ -127,6 +127,9 @@ func Transfer(dst, src *Pipe, n int, move bool) int {
 		s := src.slots[j]
 		k := min(int(s.n), n-done)
 		start, room := dst.room(1)
+		if room == nil {
+			break
+		}
 		copy(room, src.buf[j*pageSize+int(s.off):][:k])
 		dst.commit(start, k, s.packet)
 		done += k

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/ktime"
+	"github.com/user-mode-linux/linux/internal/kernel/mm"
 	"github.com/user-mode-linux/linux/internal/kernel/net/socket"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
@@ -177,6 +178,9 @@ func (s *Socket) sendChunk(c vfs.Caller, peer *Socket, ct *control, src *uio.Src
 			return k, err
 		}
 	}
+	if mm.KernelFull() {
+		return 0, unix.ENOBUFS
+	}
 	p := newPacket(n)
 	n, err := src.CopyIn(p.buf[:n])
 	if n == 0 {
@@ -257,6 +261,9 @@ func (s *Socket) sendPacket(c vfs.Caller, m *socket.Msg, ct *control, src *uio.S
 	}
 	if err := s.room(c, nonblock, t); err != nil {
 		return 0, err
+	}
+	if mm.KernelFull() {
+		return 0, unix.ENOBUFS
 	}
 	p := newPacket(n)
 	if _, err := src.CopyIn(p.buf[:n]); err != nil {
