@@ -73,15 +73,11 @@ func notifyGone(dir, d *Dentry) {
 	if fn == nil {
 		return
 	}
-	a := d.inode.Attr()
-	if d.isDir() || a.Nlink == 0 {
-		mask := uint32(unix.IN_DELETE_SELF)
-		if d.isDir() {
-			mask |= unix.IN_ISDIR
-		}
-		(*fn)(&Event{Mask: mask, Inode: d.inode})
-	} else {
-		(*fn)(&Event{Mask: unix.IN_ATTRIB, Inode: d.inode})
+	if !d.isDir() {
+		(*fn)(&Event{Mask: unix.IN_ATTRIB, Inode: d.inode}) // the number of links
+	}
+	if d.isDir() || d.inode.Attr().Nlink == 0 {
+		(*fn)(&Event{Mask: unix.IN_DELETE_SELF, Inode: d.inode})
 	}
 	notifyEntry(unix.IN_DELETE, dir, d.name, d.inode, d.isDir(), 0)
 }

@@ -309,6 +309,7 @@ func tryOpen(c Caller, p Path, flags uint32, created bool) (*File, error) {
 	}
 	f.setOps(ops)
 	f.flags.Store(flags &^ (unix.O_CREAT | unix.O_EXCL | unix.O_NOCTTY | unix.O_TRUNC))
+	Notify(unix.IN_OPEN, p)
 	if flags&unix.O_TRUNC != 0 && !created && d.typ == unix.S_IFREG {
 		if err := setSize(c, p, d.inode, 0); err != nil {
 			f.putWrite()
@@ -316,7 +317,6 @@ func tryOpen(c Caller, p Path, flags uint32, created bool) (*File, error) {
 			return nil, err
 		}
 	}
-	Notify(unix.IN_OPEN, p)
 	return f, nil
 }
 

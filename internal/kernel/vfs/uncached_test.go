@@ -148,7 +148,7 @@ func TestEvents(t *testing.T) {
 	must(t, vfs.Unlink(c, nil, "d/g"))
 	must(t, vfs.Rmdir(c, nil, "d"))
 	vfs.SetNotifier(nil)
-	wanted := "create f, open f, modify f, close f, attrib f, from f, to g, moveself, deleteself, delete g, deleteself, delete d"
+	wanted := "create f, open f, modify f, close f, attrib f, from f, to g, moveself, attrib, deleteself, delete g, deleteself, delete d"
 	if s := strings.Join(got, ", "); s != wanted {
 		t.Errorf("got  %s\nwant %s", s, wanted)
 	}
