@@ -11,7 +11,7 @@ int main(void) {
 	T(fcntl(fd, 9999)); T(fcntl(99, F_GETFD)); T(fcntl(99, 9999)); T(fcntl(fd, F_GETOWN)); T(fcntl(fd, F_SETOWN, getpid())); T(fcntl(fd, F_GETOWN) == getpid()); T(fcntl(fd, F_SETOWN, -getpgrp())); T(fcntl(fd, F_SETOWN, 999999)); T(fcntl(fd, F_GETSIG)); T(fcntl(fd, F_SETSIG, 10)); T(fcntl(fd, F_GETSIG)); T(fcntl(fd, F_SETSIG, 65)); T(fcntl(fd, F_SETSIG, -1));
 	struct { int type, pid; } ex = {0, 0}; T(fcntl(fd, 16 /* F_GETOWN_EX */, &ex)); P("%d\n", ex.type); ex.type = 9; T(fcntl(fd, 15, &ex));
 	T(fcntl(fd, F_GETPIPE_SZ)); int p[2]; pipe(p); T(fcntl(p[0], F_GETPIPE_SZ)); T(fcntl(p[0], F_SETPIPE_SZ, 5000)); T(fcntl(p[1], F_GETPIPE_SZ)); T(fcntl(p[1], F_SETPIPE_SZ, 0)); T(fcntl(p[1], F_SETPIPE_SZ, -1)); T(fcntl(p[0], F_SETPIPE_SZ, 1 << 20));
-	T(fcntl(fd, F_GETLEASE)); T(fcntl(fd, F_GET_SEALS)); uint64_t h; T(fcntl(fd, 1035 /* F_GET_RW_HINT */, &h));
+	T(fcntl(fd, F_GETLEASE)); T(fcntl(fd, F_GET_SEALS));
 	T(fcntl(fd, 1027 /* F_DUPFD_QUERY */, d)); T(fcntl(fd, 1027, 0));
 	T(syscall(SYS_close_range, 20, 25, 0)); T(fcntl(20, F_GETFD)); T(fcntl(30, F_GETFD)); T(syscall(SYS_close_range, 5, 4, 0)); T(syscall(SYS_close_range, 10, ~0U, CLOSE_RANGE_CLOEXEC)); T(fcntl(10, F_GETFD)); T(syscall(SYS_close_range, 3, ~0U, 99)); T(syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_UNSHARE)); T(fcntl(3, F_GETFD)); T(dup(1));
 	// exec closes what is marked.

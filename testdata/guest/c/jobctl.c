@@ -2,7 +2,7 @@
 #include "t.h"
 #include <pty.h>
 #include <termios.h>
-static int m; static void h(int s) { P("shell got %d\n", s); } static volatile int hups;
+static int m; static void h(int s) { P("shell got %d\n", s); } static void quiet(int s) {} static volatile int hups;
 static int st; static void W(const char *l, pid_t p, int o) { int r = waitpid(p, &st, o); P("%s: %s\n", l, r == p ? statstr(st) : r < 0 ? ename(errno) : "nothing"); }
 static void session(const char *tty) {
 	T(setsid() > 0); T(setsid()); int t = open(tty, O_RDWR); T(t >= 0); T(tcgetpgrp(t) == getpgrp()); T(tcgetsid(t) == getsid(0)); int x = open("/dev/tty", O_RDWR); T(x >= 0); T(ioctl(t, TIOCSCTTY, 0)); struct stat sx; fstat(x, &sx); P("tty %lx\n", (long)sx.st_rdev); on(SIGINT, h, SA_RESTART); signal(SIGTTOU, SIG_IGN);
@@ -14,9 +14,9 @@ static void session(const char *tty) {
 	// Errors.
 	T(tcsetpgrp(t, 999999)); T(tcsetpgrp(t, -1)); int p[2]; pipe(p); T(tcsetpgrp(p[0], getpgrp())); T(tcgetpgrp(m) == getpgrp()); T(tcsetpgrp(99, 1)); T(setpgid(0, 999999)); T(setpgid(999999, 0)); T(setpgid(0, -1)); T(setpgid(0, 0)); T(getsid(999999)); T(getpgid(999999)); c = fork(); if (!c) { setsid(); T(open("/dev/tty", O_RDWR)); T(tcsetpgrp(t, getpgrp())); T(tcgetpgrp(t)); T(tcgetsid(t)); T(ioctl(t, TIOCSCTTY, 0)); T(ioctl(t, TIOCNOTTY)); _exit(0); } W("other session", c, 0); T(setpgid(c, c)); c = fork(); if (!c) { msleep(2000); _exit(0); } if (!fork()) { setsid(); T(setpgid(c, c)); _exit(0); } wait(0); kill(c, 9); wait(0); T(ioctl(t, TIOCSTI, "q") >= -1);
 	// An orphaned group: background read gives EIO; a stopped one gets SIGHUP and SIGCONT.
-	c = fork(); if (!c) { setpgid(0, 0); pid_t g = fork(); if (!g) { msleep(60); char b[4]; T(read(t, b, 4)); _exit(0); } _exit(0); } W("leaves an orphan", c, 0); msleep(200); int pp[2]; pipe(pp); c = fork(); if (!c) { setpgid(0, 0); pid_t g = fork(); if (!g) { on(SIGHUP, h, 0); raise(SIGTSTP); msleep(1); write(pp[1], "c", 1); _exit(0); } waitpid(g, 0, WUNTRACED); _exit(0); } W("leaves a stopped group", c, 0); char b[4]; T(read(pp[0], b, 1)); c = fork(); if (!c) { setpgid(0, 0); if (!fork()) { msleep(50); raise(SIGTSTP); P("TSTP in an orphaned group is ignored\n"); write(pp[1], "x", 1); _exit(0); } _exit(0); } W("child", c, 0); T(read(pp[0], b, 1));
+	c = fork(); if (!c) { setpgid(0, 0); pid_t g = fork(); if (!g) { msleep(60); char b[4]; T(read(t, b, 4)); _exit(0); } _exit(0); } W("leaves an orphan", c, 0); msleep(200); int pp[2]; pipe(pp); c = fork(); if (!c) { setpgid(0, 0); pid_t g = fork(); if (!g) { on(SIGHUP, h, 0); raise(SIGTSTP); msleep(50); write(pp[1], "c", 1); _exit(0); } waitpid(g, 0, WUNTRACED); _exit(0); } W("leaves a stopped group", c, 0); char b[4]; T(read(pp[0], b, 1)); c = fork(); if (!c) { setpgid(0, 0); if (!fork()) { msleep(50); raise(SIGTSTP); P("TSTP in an orphaned group is ignored\n"); write(pp[1], "x", 1); _exit(0); } _exit(0); } W("child", c, 0); T(read(pp[0], b, 1));
 	// Hang up: the leader's end.
-	c = fork(); if (!c) { setpgid(0, 0); tcsetpgrp(t, getpgrp()); on(SIGHUP, h, 0); on(SIGCONT, h, 0); write(pp[1], "r", 1); pause(); msleep(30); T(read(t, b, 1)); T(write(t, "x", 1)); T(open("/dev/tty", O_RDWR)); write(pp[1], "x", 1); _exit(0); } read(pp[0], b, 1); insleep(c);
+	c = fork(); if (!c) { setpgid(0, 0); tcsetpgrp(t, getpgrp()); on(SIGHUP, quiet, 0); on(SIGCONT, quiet, 0); write(pp[1], "r", 1); pause(); msleep(30); T(read(t, b, 1)); T(write(t, "x", 1)); T(open("/dev/tty", O_RDWR)); write(pp[1], "x", 1); _exit(0); } read(pp[0], b, 1); insleep(c);
 }
 int main(void) {
 	T(tcgetpgrp(0)); T(open("/dev/tty", O_RDWR)); int s; char name[64]; m = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC); T(m >= 0); T(grantpt(m)); int n = 5; T(ioctl(m, TIOCGPTN, &n)); sprintf(name, "/dev/pts/%d", n); T(open(name, O_RDWR | O_NOCTTY)); T(unlockpt(m)); T(ioctl(m, TIOCGPTLCK, &n)); s = open(name, O_RDWR | O_NOCTTY); T(s >= 0); close(s); pid_t c = fork(); if (!c) { session(name); _exit(0); } waitpid(c, &st, 0); msleep(400); P("shell: %s\n", statstr(st));
