@@ -6,6 +6,7 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 )
 
@@ -69,6 +70,7 @@ func run(o options) error {
 		return err
 	}
 	var report strings.Builder
+	load := loadAverage()
 	for _, pinned := range o.pins {
 		var all results
 		for round := range o.rounds {
@@ -89,6 +91,9 @@ func run(o options) error {
 		}
 		fmt.Fprintf(&report, "## %s\n\n%s\n", title, all.table(pinned))
 	}
+	if load > float64(runtime.NumCPU())/4 {
+		b.notes = append(b.notes, fmt.Sprintf("The machine was busy (load average %.1f at the start): compare only what differs by much.", load))
+	}
 	for _, n := range b.notes {
 		fmt.Fprintf(&report, "%s\n", n)
 	}
@@ -97,4 +102,13 @@ func run(o options) error {
 		return nil
 	}
 	return os.WriteFile(filepath.Clean(o.out), []byte(report.String()), 0o644)
+}
+
+// loadAverage is how many threads wanted a CPU in the last minute, 0 if that is not known; proc_loadavg(5).
+func loadAverage() (avg float64) {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err == nil {
+		_, _ = fmt.Sscan(string(text), &avg)
+	}
+	return avg
 }
