@@ -156,6 +156,7 @@ type streamRead struct {
 	peek bool
 	done int
 	from *packet // peek: the last packet looked at
+	seen int     // and how much of it; the sender may append to it
 	// cred is that of the data so far, once known.
 	cred  ucred
 	known bool
@@ -221,13 +222,16 @@ func (s *Socket) readQueue(r *streamRead) (more bool, err error) {
 		s.rx.mu.Lock()
 		p := s.rx.head
 		if r.from != nil {
-			p = r.from.next
+			p = r.from
+			if r.seen == len(p.data) {
+				p, r.seen = p.next, 0
+			}
 		}
 		if p == nil {
 			s.rx.mu.Unlock()
 			return true, nil
 		}
-		data := p.data
+		data := p.data[r.seen:]
 		s.rx.mu.Unlock()
 		if r.known && s.passcred.Load() && p.cred != r.cred {
 			return false, nil
@@ -250,6 +254,7 @@ func (s *Socket) readQueue(r *streamRead) (more bool, err error) {
 		}
 		if r.peek {
 			r.from = p
+			r.seen += n
 		} else {
 			s.advance(p, n, files)
 		}
