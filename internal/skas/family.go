@@ -25,6 +25,7 @@ type family struct {
 	sock           int // to the keeper
 	vdso           uint64
 	flags          uintptr // with which the filter was installed
+	deaf           bool    // the keeper did not read its requests; guarded by Platform.fileMu
 }
 
 // vmArea is a line of /proc/pid/maps.
@@ -103,6 +104,7 @@ func tryFamily(opsFd int, filter []unix.SockFilter) (*family, error) {
 		return nil, err
 	}
 	fam := &family{sock: sp[0], listener: -1}
+	_ = unix.SetsockoptTimeval(fam.sock, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: keeperPatience})
 	pid, err := syscall.ForkExec("/proc/self/exe", []string{"uml-stub"}, &syscall.ProcAttr{
 		Files: []uintptr{uintptr(sp[1]), uintptr(opsFd)},
 		Sys:   &syscall.SysProcAttr{Ptrace: true, Setsid: true, Pdeathsig: unix.SIGKILL},

@@ -79,5 +79,15 @@ func (f *family) closeFd(num int32) {
 	var b [8]byte
 	binary.LittleEndian.PutUint32(b[0:], keeperClose)
 	binary.LittleEndian.PutUint32(b[4:], uint32(num))
-	_ = unix.Sendmsg(f.sock, b[:], nil, nil, unix.MSG_NOSIGNAL)
+	if f.deaf {
+		return
+	}
+	// A keeper that does not listen is being killed, or is stopped from outside: never wait for it with the kernel's locks
+	// held. Its descriptors go with it.
+	if unix.Sendmsg(f.sock, b[:], nil, nil, unix.MSG_NOSIGNAL) == unix.EAGAIN {
+		f.deaf = true
+	}
 }
+
+// keeperPatience is how long the keeper may leave a request unread, in seconds.
+const keeperPatience = 2
