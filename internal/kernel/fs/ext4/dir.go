@@ -20,8 +20,8 @@ type dir struct {
 // Read is not for directories.
 func (d *dir) Read(vfs.Caller, *vfs.File, *uio.Dst, int64) (int, error) { return 0, unix.EISDIR }
 
-// Fsync has nothing to do.
-func (d *dir) Fsync(vfs.Caller, *vfs.File, bool) error { return nil }
+// Fsync makes the directory durable.
+func (d *dir) Fsync(_ vfs.Caller, _ *vfs.File, dataOnly bool) error { return d.in.fsync(dataOnly) }
 
 // Ioctl has the requests that ask.
 func (d *dir) Ioctl(c vfs.Caller, _ *vfs.File, cmd uint32, arg uint64) (uint64, error) {
@@ -134,13 +134,15 @@ func (in *inode) dirBlock(r run) (*bdev.Buffer, error) {
 
 // Lookup finds a name.
 func (in *inode) Lookup(_ vfs.Caller, name string) (vfs.Inode, error) {
-	if !in.attr.IsDir() {
+	if a := in.Attr(); !a.IsDir() {
 		return nil, unix.ENOTDIR
 	}
 	if len(name) > disk.MaxName {
 		return nil, unix.ENAMETOOLONG
 	}
+	in.mu.RLock()
 	ino, err := in.find(name)
+	in.mu.RUnlock()
 	if err != nil {
 		return nil, err
 	}
