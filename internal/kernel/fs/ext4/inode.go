@@ -41,6 +41,7 @@ type inode struct {
 
 	lastRun atomic.Pointer[run] // the run that was found last
 	noIndex atomic.Bool         // the hash tree was found unusable: search linearly
+	dead    atomic.Bool         // freed, and stored for the last time
 	dax     atomic.Bool         // mappings of it may have blocks of the image
 	seq     atomic.Uint64       // the transaction that changed it last
 	lazy    atomic.Bool         // its times have changed after that

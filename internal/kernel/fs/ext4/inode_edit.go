@@ -333,11 +333,28 @@ func (in *inode) evict() error {
 		return err
 	}
 	sb.delOrphan(in)
-	isDir := in.attr.IsDir()
 	in.raw.Dtime = uint32(now().Sec)
 	in.update(func(a *vfs.Attr) { a.Size = 0 })
-	in.markDirty(false)
-	sb.freeInode(in.ino, isDir)
+	return in.retire()
+}
+
+// retire stores an inode for the last time and gives its number back: after that the number may belong to another. The
+// caller holds w.mu and in.mu.
+func (in *inode) retire() error {
+	sb := in.sb
+	w := sb.w
+	in.dead.Store(true)
+	w.dirtyMu.Lock()
+	if w.dirty[in] {
+		w.must--
+	}
+	delete(w.dirty, in)
+	w.dirtyMu.Unlock()
+	if err := sb.storeInode(in); err != nil {
+		return sb.abort(err, "cannot store an inode")
+	}
+	a := in.Attr()
+	sb.freeInode(in.ino, a.IsDir())
 	sb.inodes.remove(in)
 	return nil
 }

@@ -100,7 +100,6 @@ func (in *inode) make(c vfs.Caller, name string, mode uint32, init func(k *inode
 
 // undo frees an inode that could not be made. The caller holds w.mu and k.mu.
 func (in *inode) undo() {
-	sb := in.sb
 	for {
 		if done, err := in.cut(0, maxBlocks); done || err != nil {
 			break
@@ -109,9 +108,7 @@ func (in *inode) undo() {
 	in.gone = true
 	in.raw.Dtime = uint32(now().Sec)
 	in.update(func(a *vfs.Attr) { a.Nlink, a.Size = 0, 0 })
-	in.markDirty(false)
-	sb.freeInode(in.ino, in.attr.IsDir())
-	sb.inodes.remove(in)
+	_ = in.retire() // it has aborted then
 }
 
 // Create makes a regular file, fifo, socket or device.

@@ -161,7 +161,9 @@ func (in *inode) markDirty(lazy bool) {
 		in.seq.Store(w.tx.seq)
 	}
 	w.dirtyMu.Lock()
-	if must, ok := w.dirty[in]; !ok || !must && !lazy {
+	if must, ok := w.dirty[in]; in.dead.Load() {
+		// Its number may be another's.
+	} else if !ok || !must && !lazy {
 		w.dirty[in] = !lazy
 		if !lazy {
 			w.must++
