@@ -69,7 +69,7 @@ func (f *file) Write(c vfs.Caller, vf *vfs.File, src *uio.Src, off int64) (int, 
 func (in *inode) writeFrom(root bool, buf []byte, lead, n int, off int64, through bool) (done int, err error) {
 	sb := in.sb
 	bs := sb.blockSize
-	for done < n {
+	for tried := false; done < n; {
 		at := lead + done
 		skip := at & (bs - 1)
 		p := buf[at-skip:]
@@ -85,7 +85,8 @@ func (in *inode) writeFrom(root bool, buf []byte, lead, n int, off int64, throug
 		}
 		k, err := in.writeBlocksOf(root, p, skip, n-done, off+int64(done), through)
 		done += k
-		if err == unix.ENOSPC && k == 0 && sb.reclaim() {
+		if err == unix.ENOSPC && k == 0 && !tried && sb.reclaim() {
+			tried = true // a failed attempt frees blocks itself: that does not help the next
 			continue
 		}
 		if err != nil {
@@ -329,7 +330,7 @@ func (f *file) Fsync(_ vfs.Caller, _ *vfs.File, dataOnly bool) error {
 
 func (in *inode) fsync(dataOnly bool) error {
 	sb := in.sb
-	if sb.w == nil || sb.ro.Load() {
+	if sb.ro.Load() {
 		if sb.aborted.Load() {
 			return unix.EIO
 		}

@@ -152,11 +152,9 @@ func (sb *superBlock) load(ino uint32, orphan bool) (*inode, error) {
 	defer b.Release()
 	at := int(off) & (sb.blockSize - 1)
 	raw := b.Data()[at : at+sb.inodeSize]
-	if w := sb.w; w != nil {
-		w.itable.RLock()
-		raw = append([]byte(nil), raw...)
-		w.itable.RUnlock()
-	}
+	sb.w.itable.RLock()
+	raw = append([]byte(nil), raw...)
+	sb.w.itable.RUnlock()
 	in := &inode{sb: sb, ino: ino}
 	d := &in.raw
 	d.Decode(raw)

@@ -95,7 +95,7 @@ func (in *inode) changed() {
 
 // UpdateAtime implements vfs.AtimeUpdater.
 func (in *inode) UpdateAtime(t unix.Timespec) {
-	if in.sb.ro.Load() || in.sb.w == nil {
+	if in.sb.ro.Load() {
 		return
 	}
 	in.update(func(a *vfs.Attr) { a.Atime = t })
@@ -307,7 +307,7 @@ func (sb *superBlock) largeFile() {
 func (in *inode) Forget() {
 	in.Mapped(0)
 	sb := in.sb
-	if sb.w == nil || in.Attr().Nlink > 0 {
+	if !sb.w.ready.Load() || in.Attr().Nlink > 0 {
 		return
 	}
 	_ = in.evict() // what cannot be freed now stays on the list of orphans

@@ -214,7 +214,7 @@ func (in *inode) punchMem(off, n int64) {
 // releaseBusy makes blocks usable that were freed while they were mapped from the image.
 func (sb *superBlock) releaseBusy(in *inode) {
 	w := sb.w
-	if w == nil {
+	if !w.ready.Load() {
 		return
 	}
 	w.mu.Lock()

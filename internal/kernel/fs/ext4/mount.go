@@ -110,6 +110,7 @@ func (sb *superBlock) mount(dev bdev.Device, flags uint64, data string) error {
 	}
 	sb.setDevice(dev)
 	sb.ro.Store(true)
+	sb.w = newWriter()
 	sb.inodes = new(inodeTable)
 	if err := sb.opts.parse(name, data); err != nil {
 		return err

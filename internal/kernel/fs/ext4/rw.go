@@ -60,12 +60,12 @@ func (sb *superBlock) startWriting() error {
 	if sb.mayNot != "" {
 		return unix.EROFS
 	}
-	if sb.w == nil {
-		if err := sb.makeWriter(); err != nil {
+	w := sb.w
+	if !w.ready.Load() {
+		if err := sb.fillWriter(); err != nil {
 			return err
 		}
 	}
-	w := sb.w
 	w.commitMu.Lock()
 	w.mu.Lock()
 	s := &sb.s
@@ -86,10 +86,21 @@ func (sb *superBlock) startWriting() error {
 	return sb.cleanOrphans()
 }
 
-// makeWriter reads what writing needs.
-func (sb *superBlock) makeWriter() error {
-	w := &writer{dirtyGroups: map[uint32]struct{}{}, tx: newTxn(1), logged: map[uint64]struct{}{}, maxTx: maxTxnBlocks,
-		pending: map[uint64]pendingBlock{}, dirty: map[*inode]bool{}, groups: make([]group, sb.groups)}
+// newWriter makes a writer that knows nothing yet.
+func newWriter() *writer {
+	return &writer{dirtyGroups: map[uint32]struct{}{}, tx: newTxn(1), logged: map[uint64]struct{}{}, maxTx: maxTxnBlocks,
+		pending: map[uint64]pendingBlock{}, dirty: map[*inode]bool{}}
+}
+
+// fillWriter reads what writing needs.
+func (sb *superBlock) fillWriter() error {
+	w := sb.w
+	w.commitMu.Lock()
+	defer w.commitMu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.freeBlocks, w.freeInodes = 0, 0
+	w.groups = make([]group, sb.groups)
 	for i := range w.groups {
 		b, err := sb.block(sb.descBlock(uint32(i) / sb.perBlock))
 		if err != nil {
@@ -121,7 +132,7 @@ func (sb *superBlock) makeWriter() error {
 			return unix.EROFS
 		}
 	}
-	sb.w = w
+	w.ready.Store(true)
 	return nil
 }
 
@@ -301,9 +312,6 @@ func (sb *superBlock) stopWriting() error {
 
 // Sync writes everything back.
 func (sb *superBlock) Sync() error {
-	if sb.w == nil {
-		return nil
-	}
 	if sb.aborted.Load() {
 		return unix.EIO
 	}
@@ -352,7 +360,7 @@ func (sb *superBlock) Remount(_ vfs.Caller, flags uint64, data string) error {
 
 // Release ends the file system and gives the device back.
 func (sb *superBlock) Release() {
-	if sb.w != nil && !sb.ro.Load() {
+	if !sb.ro.Load() {
 		if err := sb.stopWriting(); err != nil {
 			klog.Errf("EXT4-fs (%s): not unmounted cleanly: %v", sb.dev.Name(), err)
 		}

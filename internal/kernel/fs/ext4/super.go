@@ -51,8 +51,8 @@ type superBlock struct {
 
 	ro      atomic.Bool // nothing can be written
 	aborted atomic.Bool // because of an error
-	w       *writer     // nil until the file system is first written; set before ro is cleared
-	mayNot  string      // why it cannot be written, "" if it can; immutable
+	w       *writer
+	mayNot  string // why it cannot be written, "" if it can; immutable
 }
 
 // errorf logs damage as Linux does and returns err.
@@ -102,7 +102,7 @@ func (sb *superBlock) ReadOnly() bool { return sb.ro.Load() }
 func (sb *superBlock) Statfs() unix.Statfs_t {
 	s := &sb.s
 	freeBlocks, freeInodes, flags := sb.freeBlocks, sb.freeInodes, int64(unix.ST_RDONLY)
-	if w := sb.w; w != nil {
+	if w := sb.w; w.ready.Load() {
 		w.mu.Lock()
 		freeBlocks, freeInodes = w.freeBlocks+w.heldBlocks, w.freeInodes
 		w.mu.Unlock()

@@ -34,6 +34,8 @@ type writer struct {
 	// mu is held while metadata is changed: one change at a time.
 	mu sync.Mutex
 
+	ready atomic.Bool // the rest is filled in
+
 	// Guarded by mu.
 	groups      []group
 	freeBlocks  uint64 // free blocks, without those that are held

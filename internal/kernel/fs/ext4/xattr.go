@@ -32,10 +32,8 @@ func (in *inode) xattrs(visit func(x disk.Xattr) bool) error {
 		return err
 	}
 	defer b.Release()
-	if w := in.sb.w; w != nil {
-		w.itable.RLock()
-		defer w.itable.RUnlock()
-	}
+	in.sb.w.itable.RLock()
+	defer in.sb.w.itable.RUnlock()
 	if err := disk.BlockXattrs(b.Data(), each); err != nil {
 		return in.sb.damage(err, "inode #%d: extended attribute block %d", in.ino, b.Block)
 	}
