@@ -189,12 +189,7 @@ func (in *inode) resizeMem(old, size int64) {
 	if err := in.mem.Truncate(up(size)); err != nil {
 		_ = in.sb.errorf(nil, "inode #%d: cannot resize mapped pages: %v", in.ino, err)
 	}
-	for c := range in.filled {
-		if int64(c*fillChunk) >= up(size) {
-			delete(in.filled, c)
-		}
-	}
-	// A chunk that was the last one and not filled stays so; one that was filled is filled with what comes behind: zeroes.
+	// Chunks beyond the end stay filled, with zeroes: when the file grows again guests can store there unseen.
 }
 
 // punchMem makes a hole in the Memfile.
