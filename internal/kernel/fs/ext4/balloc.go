@@ -337,7 +337,6 @@ func (sb *superBlock) allocMeta(goal uint64) (*bdev.Buffer, error) {
 // freeBlocksNow gives blocks back. They can be used again after the commit, or if in has been mapped from the image when
 // it no longer is. meta says that they were metadata, whose content the journal may have. The caller holds w.mu.
 func (sb *superBlock) freeBlocksNow(in *inode, first uint64, n uint32, meta bool) {
-	w := sb.w
 	if !sb.validBlocks(first, uint64(n)) {
 		_ = sb.errorf(nil, "freeing blocks not in datazone: %d, count %d", first, n)
 		return
@@ -353,7 +352,6 @@ func (sb *superBlock) freeBlocksNow(in *inode, first uint64, n uint32, meta bool
 		sb.freeInGroup(in, gn, bit, k)
 		first, n = first+uint64(k), n-k
 	}
-	_ = w
 }
 
 func (sb *superBlock) freeInGroup(in *inode, gn, bit, n uint32) {

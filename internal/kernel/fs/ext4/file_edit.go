@@ -355,7 +355,7 @@ func (f *file) Fallocate(c vfs.Caller, _ *vfs.File, mode uint32, off, n int64) e
 	in.io.Lock()
 	defer in.io.Unlock()
 	in.mu.RLock()
-	limit, size := in.maxSize(), in.attr.Size
+	limit := in.maxSize()
 	in.mu.RUnlock()
 	if off > limit-n {
 		return unix.EFBIG
@@ -376,7 +376,6 @@ func (f *file) Fallocate(c vfs.Caller, _ *vfs.File, mode uint32, off, n int64) e
 		if !in.canPreallocate() {
 			return unix.EOPNOTSUPP
 		}
-		_ = size
 		return in.preallocate(sb.privileged(c), off, n, keep)
 	}
 	return unix.EOPNOTSUPP

@@ -39,13 +39,13 @@ func (in *inode) hashName(name []byte, version uint8) (uint32, error) {
 }
 
 // dxWalk walks to the node whose entry leads to the leaf of a name.
-func (in *inode) dxWalk(name []byte) (path dxPath, hash uint32, version uint8, err error) {
-	fail := func(err error) (dxPath, uint32, uint8, error) {
+func (in *inode) dxWalk(name []byte) (path dxPath, version uint8, err error) {
+	fail := func(err error) (dxPath, uint8, error) {
 		path.release()
 		if err == disk.ErrCorrupt {
 			err = in.sb.errorf(errCorrupt, "inode #%d: corrupt directory index", in.ino)
 		}
-		return nil, 0, 0, err
+		return nil, 0, err
 	}
 	b, err := in.dxBlock(0)
 	if err != nil {
@@ -56,7 +56,8 @@ func (in *inode) dxWalk(name []byte) (path dxPath, hash uint32, version uint8, e
 	if err != nil || root.Levels >= maxDxLevels {
 		return fail(disk.ErrCorrupt)
 	}
-	if hash, err = in.hashName(name, root.HashVersion); err != nil {
+	hash, err := in.hashName(name, root.HashVersion)
+	if err != nil {
 		return fail(disk.ErrCorrupt)
 	}
 	for {
@@ -66,7 +67,7 @@ func (in *inode) dxWalk(name []byte) (path dxPath, hash uint32, version uint8, e
 		}
 		s.i = s.node.Find(hash)
 		if len(path) > int(root.Levels) {
-			return path, hash, root.HashVersion, nil
+			return path, root.HashVersion, nil
 		}
 		next, err := in.dxBlock(s.node.Block(s.i))
 		if err != nil {
@@ -78,7 +79,7 @@ func (in *inode) dxWalk(name []byte) (path dxPath, hash uint32, version uint8, e
 
 // hashedBlock is the leaf where a name belongs: it may also be in one that follows.
 func (in *inode) hashedBlock(name string) (uint64, bool) {
-	path, _, _, err := in.dxWalk([]byte(name))
+	path, _, err := in.dxWalk([]byte(name))
 	if err != nil {
 		return 0, false
 	}
@@ -155,7 +156,7 @@ func (in *inode) packLeaf(p []byte, list []hashedEntry) {
 // addHashed enters a name into a directory with a hash tree.
 func (in *inode) addHashed(e *disk.Dirent) error {
 	for range 8 {
-		path, hash, version, err := in.dxWalk(e.Name)
+		path, version, err := in.dxWalk(e.Name)
 		if err != nil {
 			return err
 		}
@@ -175,7 +176,6 @@ func (in *inode) addHashed(e *disk.Dirent) error {
 		if err != nil {
 			return err
 		}
-		_ = hash
 	}
 	return unix.ENOSPC
 }

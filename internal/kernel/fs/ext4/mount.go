@@ -51,7 +51,7 @@ func MountNode(t *vfs.FilesystemType, node *bdev.Node, flags uint64, data string
 	mounted.Lock()
 	defer mounted.Unlock()
 	if sb := mounted.m[node]; sb != nil {
-		if sb.fstype != t {
+		if sb.fstype != t || (flags&unix.MS_RDONLY != 0) != sb.ro.Load() && sb.mayNot == "" {
 			return nil, unix.EBUSY
 		}
 		return sb, nil
@@ -304,11 +304,11 @@ func (sb *superBlock) recoverJournal() error {
 		return nil
 	}
 	if !sb.dev.ReadOnly() && sb.opts.sbBlock <= 1 {
-		if err := sb.replayToDisk(); err == nil {
+		err := sb.replayToDisk()
+		if err == nil {
 			return sb.reread()
-		} else if err != nil {
-			klog.Warnf("EXT4-fs (%s): the journal cannot be replayed to the disk (%s)", name, err)
 		}
+		klog.Warnf("EXT4-fs (%s): the journal cannot be replayed to the disk (%s)", name, err)
 	}
 	blocks, err := sb.replay()
 	if err != nil {

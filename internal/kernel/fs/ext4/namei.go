@@ -7,7 +7,7 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
 
-// start begins a change of directory in: ENOSPC from f is tried again once freed blocks can be used.
+// change runs f between begin and end. After ENOSPC it is tried again if freed blocks can be used then.
 func (in *inode) change(f func() error) error {
 	sb := in.sb
 	for tries := 0; ; tries++ {

@@ -83,7 +83,11 @@ func (sb *superBlock) startWriting() error {
 		return sb.abort(err, "cannot write the superblock")
 	}
 	sb.ro.Store(false)
-	return sb.cleanOrphans()
+	if err := sb.cleanOrphans(); err != nil {
+		sb.ro.Store(true)
+		return err
+	}
+	return nil
 }
 
 // newWriter makes a writer that knows nothing yet.

@@ -240,7 +240,9 @@ func (sb *superBlock) commitLocked(flush bool) error {
 	blocks := make([]jbd2.Block, 0, len(t.bufs))
 	for n, b := range t.bufs {
 		blocks = append(blocks, jbd2.Block{Number: n, Data: slices.Clone(b.Data())})
-		w.logged[n] = struct{}{}
+		if w.journal != nil {
+			w.logged[n] = struct{}{}
+		}
 	}
 	w.tx = newTxn(t.seq + 1)
 	w.mu.Unlock()

@@ -22,7 +22,7 @@ func (x *xattr) size() int {
 	return (16+len(x.name)+3)&^3 + (len(x.value)+3)&^3
 }
 
-// compareXattrs is the order that attribute blocks are searched in.
+// compareXattr is the order that attribute blocks are searched in.
 func compareXattr(a, b xattr) int {
 	if a.index != b.index {
 		return int(a.index) - int(b.index)
@@ -96,7 +96,6 @@ func (in *inode) editXattr(index uint8, name string, value []byte, set bool, fla
 		if !had && flags&unix.XATTR_REPLACE != 0 {
 			return unix.ENODATA
 		}
-		hadInner := slices.ContainsFunc(inner, is)
 		inner, outer = slices.DeleteFunc(inner, is), slices.DeleteFunc(outer, is)
 		if set {
 			x := xattr{index, name, slices.Clone(value)}
@@ -108,7 +107,9 @@ func (in *inode) editXattr(index uint8, name string, value []byte, set bool, fla
 			default:
 				return unix.ENOSPC
 			}
-			_ = hadInner
+		}
+		if listSize(inner) > in.roomSize() || listSize(outer) > in.outerRoom() {
+			return in.sb.errorf(errCorrupt, "inode #%d: extended attributes overlap", in.ino)
 		}
 		if err := in.putOuter(outer); err != nil {
 			return err
@@ -126,13 +127,17 @@ func listSize(list []xattr) (n int) {
 	return n
 }
 
-// innerRoom is how many bytes of attributes fit into the inode, outerRoom how many into a block.
+// innerRoom is how many bytes of attributes may be put into the inode, outerRoom how many into a block. roomSize is what the
+// inode has: one without extra fields gets no attributes.
 func (in *inode) innerRoom() int {
-	n := in.sb.inodeSize - disk.BaseInodeSize - int(in.raw.ExtraIsize) - 8
-	if in.sb.inodeSize == disk.BaseInodeSize || in.raw.ExtraIsize < 4 {
+	if in.raw.ExtraIsize < 4 {
 		return 0
 	}
-	return max(n, 0)
+	return in.roomSize()
+}
+
+func (in *inode) roomSize() int {
+	return max(in.sb.inodeSize-disk.BaseInodeSize-int(in.raw.ExtraIsize)-8, 0)
 }
 
 func (in *inode) outerRoom() int { return in.sb.blockSize - disk.XattrHeaderSize - 4 }
@@ -186,7 +191,10 @@ func (in *inode) editRoom(f func(list []xattr) []xattr) error {
 	if err != nil {
 		return err
 	}
-	in.putInner(f(list))
+	if list = f(list); listSize(list) > in.roomSize() {
+		return in.sb.errorf(errCorrupt, "inode #%d: extended attributes overlap", in.ino)
+	}
+	in.putInner(list)
 	return nil
 }
 
