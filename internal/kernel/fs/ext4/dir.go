@@ -9,19 +9,29 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
 
-// dir is an open directory. A position is the byte offset of an entry in the directory; entries do not move while the
-// file system is read-only. An inline directory has no "." and ".." on disk: positions 0 and 1 stand for them, and an
-// entry at byte n of its data has position n.
+// dir is an open directory. On a read-only file system, and in very large directories, a position is the byte offset of an
+// entry in the directory. An inline directory has no "." and ".." on disk: positions 0 and 1 stand for them, and an entry at
+// byte n of its data has position n.
+//
+// When a directory with an index grows its entries move between blocks. So that a reader sees each name once, reading from
+// the beginning takes a list of the names as they are; then positions count entries of the list.
 type dir struct {
 	vfs.FileBase
 	in *inode
+
+	// The position's lock of the open file guards these.
+	begun bool
+	list  []vfs.DirEnt // nil if positions are offsets
 }
+
+// maxListed is the largest directory, in bytes, whose entries are listed at once.
+const maxListed = 4 << 20
 
 // Read is not for directories.
 func (d *dir) Read(vfs.Caller, *vfs.File, *uio.Dst, int64) (int, error) { return 0, unix.EISDIR }
 
-// Fsync has nothing to do.
-func (d *dir) Fsync(vfs.Caller, *vfs.File, bool) error { return nil }
+// Fsync makes the directory durable.
+func (d *dir) Fsync(_ vfs.Caller, _ *vfs.File, dataOnly bool) error { return d.in.fsync(dataOnly) }
 
 // Ioctl has the requests that ask.
 func (d *dir) Ioctl(c vfs.Caller, _ *vfs.File, cmd uint32, arg uint64) (uint64, error) {
@@ -46,6 +56,61 @@ func (d *dir) ReadDir(_ vfs.Caller, _ *vfs.File, off int64, emit func(vfs.DirEnt
 	if off < 0 {
 		return unix.EINVAL
 	}
+	if off == 0 || !d.begun {
+		d.begun, d.list = true, nil
+		if a := in.Attr(); !in.sb.ro.Load() && in.sb.s.Compat&disk.CompatDirIndex != 0 && a.Size <= maxListed {
+			if err := d.takeList(); err != nil {
+				return err
+			}
+		}
+	}
+	if d.list != nil {
+		for ; off < int64(len(d.list)); off++ {
+			e := d.list[off]
+			e.Off = off + 1
+			if !emit(e) {
+				return nil
+			}
+		}
+		return nil
+	}
+	// emit may touch guest memory: entries are collected with the lock held, and given without it.
+	var some []vfs.DirEnt
+	for {
+		some = some[:0]
+		if err := in.collect(off, 64, &some); err != nil || len(some) == 0 {
+			return err
+		}
+		for _, e := range some {
+			if !emit(e) {
+				return nil
+			}
+			off = e.Off
+		}
+	}
+}
+
+// takeList lists all entries.
+func (d *dir) takeList() error {
+	d.list = []vfs.DirEnt{}
+	return d.in.collect(0, maxListed, &d.list)
+}
+
+// collect lists up to limit entries from an offset on.
+func (in *inode) collect(off int64, limit int, out *[]vfs.DirEnt) error {
+	in.mu.RLock()
+	defer in.mu.RUnlock()
+	return in.scan(off, func(e vfs.DirEnt) bool {
+		if len(*out) >= limit {
+			return false
+		}
+		*out = append(*out, e)
+		return true
+	})
+}
+
+// scan visits the entries from an offset on. The caller holds in.mu.
+func (in *inode) scan(off int64, emit func(vfs.DirEnt) bool) error {
 	if in.inline() {
 		return in.readInlineDir(off, emit)
 	}
@@ -134,13 +199,15 @@ func (in *inode) dirBlock(r run) (*bdev.Buffer, error) {
 
 // Lookup finds a name.
 func (in *inode) Lookup(_ vfs.Caller, name string) (vfs.Inode, error) {
-	if !in.attr.IsDir() {
+	if a := in.Attr(); !a.IsDir() {
 		return nil, unix.ENOTDIR
 	}
 	if len(name) > disk.MaxName {
 		return nil, unix.ENAMETOOLONG
 	}
+	in.mu.RLock()
 	ino, err := in.find(name)
+	in.mu.RUnlock()
 	if err != nil {
 		return nil, err
 	}

@@ -1,23 +1,39 @@
 // Package ext4 is the ext2, ext3 and ext4 file system.
 //
-// The layout of the disk is in package disk, replay of the journal in package jbd2; here is what a mounted file system
-// does. A superBlock reads metadata through a bdev.Cache and verifies every checksum once per read; file data goes straight
-// from the device to the reader without a cache of its own, because the host's page cache holds the image already.
+// The layout of the disk is in package disk, the journal's in package jbd2; here is what a mounted file system does. A
+// superBlock reads metadata through a bdev.Cache and verifies every checksum once per read; file data goes straight between
+// the device and the reader or writer without a cache of its own, because the host's page cache holds the image already.
 //
-// An inode is loaded by iget and shared by number: the cache holds weak pointers, so the same *inode comes back for as long
-// as anybody holds it and costs nothing after that.
+// An inode is loaded by iget and shared by number: the table holds weak pointers, so the same *inode comes back for as long
+// as anybody holds it and costs nothing after that. What has been changed is held by the writer until it is stored.
 //
 // Block maps (extents, indirect blocks, inline data) all answer one question, mapBlock: which run of physical blocks,
 // hole or unwritten space begins at this logical block. Reading, directories, SEEK_HOLE and mapping are built on it.
 //
-// mmap: file pages that lie aligned in the image are mapped from it, because nothing writes the blocks of a mounted file
-// (what root does to the block special file is root's affair). Everything else is copied to a Memfile.
+// Writing. A change of metadata lies between begin and end, one at a time. It changes cached blocks, which join the running
+// transaction, and inodes and group descriptors in memory, which the commit writes to their blocks. A commit copies the
+// blocks of the transaction while no change is under way and writes them to the journal, or without one to their places. A
+// checkpoint writes committed blocks to their places and empties the journal. Data is on the device before the transaction
+// that makes it part of a file (ordered mode). What can take many blocks (truncation, holes) is cut into several changes,
+// with the inode on the list of orphans meanwhile. Freed blocks are held: nobody gets them before the commit, so that a
+// crash never finds them in two files, nor while they are mapped from the image; metadata that is freed is revoked. ENOSPC
+// commits and tries again once if that gives blocks.
+//
+// mmap: on a read-only file system pages that lie aligned in the image are mapped from it, because nothing writes the blocks
+// of a mounted file (what root does to the block special file is root's affair). If it becomes writable later, blocks under
+// such mappings are not given to others. On one that is written only private mappings of storage that cannot change come
+// from the image. Everything else is a Memfile, one for an inode: write, truncation and holes go to it, too, and while there
+// is a shared writable mapping it is newer than the device and written back by msync, fsync, sync and with the last mapping.
 //
 // The image is not trusted: every number from it is checked where it is used, trees have a bounded depth, directory
-// chains end with their size. What is wrong gives EUCLEAN, a wrong checksum EBADMSG, and a line in the log.
+// chains end with their size. What is wrong gives EUCLEAN, a wrong checksum EBADMSG, and a line in the log. An error after
+// which memory and disk differ makes the file system read-only.
 //
-// Lock order: inodeTable.mu and inode.mu (Memfile) are leaves apart from the bdev.Cache's locks, which come
-// last. The fields of an inode are immutable, because the file system is read-only.
+// Lock order: writer.commitMu, inode.io, writer.handle, writer.mu, inode.mu (of several inodes only with writer.mu),
+// inode.memMu, inode.attrMu, writer.dirtyMu, writer.itable, inodeTable.mu; then the bdev.Cache's locks. inode.io comes before
+// a commit of the same goroutine, never after one's commitMu.
 //
-// Not here: writing. A mount that asks for it is made read-only and says so.
+// Not here: writing with bigalloc, quota, verity, encryption, ea_inode, MMP or an external journal (such a file system is
+// mounted read-only and says so), the orphan file (the list is used), journalled data, delayed allocation, collapse and
+// insert of ranges, online resizing.
 package ext4

@@ -121,13 +121,13 @@ func TestChecksumErrors(t *testing.T) {
 }
 
 func TestReadWriteFallsBack(t *testing.T) {
-	img := mkImage(t, t.TempDir(), "8M", "-b", "1024", "-O", ext4Features)
+	img := mkImage(t, t.TempDir(), "16M", "-b", "4096", "-C", "16384", "-O", ext4Features+",bigalloc")
 	raw, err := os.ReadFile(img)
 	must(t, err)
 	seq := klog.Next()
 	sb, err := Mount(Ext4, bdev.NewMem("ubda", raw, false), 0, "")
 	must(t, err)
-	if len(logged(seq, "EXT4-fs (ubda): write access unavailable, mounting read-only")) != 1 {
+	if len(logged(seq, "EXT4-fs (ubda): write access unavailable (feature bigalloc is not supported for writing), mounting read-only")) != 1 {
 		t.Errorf("log: %q", logged(seq, ""))
 	}
 	if _, err := sb.Root().Mkdir(nil, "x", 0o755); err != unix.EROFS {

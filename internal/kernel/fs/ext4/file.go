@@ -22,15 +22,11 @@ func (f *file) Read(_ vfs.Caller, _ *vfs.File, dst *uio.Dst, off int64) (int, er
 	return f.in.read(dst, off)
 }
 
-// Write cannot happen on a file that was opened on a read-only mount.
-func (f *file) Write(vfs.Caller, *vfs.File, *uio.Src, int64) (int, error) { return 0, unix.EROFS }
-
-// Fsync has nothing to do.
-func (f *file) Fsync(vfs.Caller, *vfs.File, bool) error { return nil }
-
 // Seek is lseek(2).
 func (f *file) Seek(_ vfs.Caller, vf *vfs.File, off int64, whence int) (int64, error) {
 	if whence == unix.SEEK_DATA || whence == unix.SEEK_HOLE {
+		f.in.mu.RLock()
+		defer f.in.mu.RUnlock()
 		if off < 0 || off >= f.in.attr.Size {
 			return 0, unix.ENXIO
 		}
@@ -64,15 +60,40 @@ func (in *inode) seekData(off int64, wantHole bool) (int64, error) {
 	return 0, unix.ENXIO
 }
 
+// readOnce is how much is read without giving writers a chance.
+const readOnce = 1 << 20
+
 // read copies the file's bytes from off on.
 func (in *inode) read(dst *uio.Dst, off int64) (int, error) {
+	done := 0
+	for {
+		in.mu.RLock()
+		n, err := in.readLocked(dst, off+int64(done), readOnce)
+		in.mu.RUnlock()
+		done += n
+		if err != nil || n < readOnce || dst.Len() == 0 {
+			return done, partial(done, err)
+		}
+	}
+}
+
+// readLocked copies up to limit bytes. The caller holds in.mu.
+func (in *inode) readLocked(dst *uio.Dst, off int64, limit int) (int, error) {
 	if off < 0 {
 		return 0, unix.EINVAL
 	}
 	if off >= in.attr.Size {
 		return 0, nil
 	}
-	left := int(min(int64(dst.Len()), in.attr.Size-off))
+	left := int(min(int64(min(dst.Len(), limit)), in.attr.Size-off))
+	if in.memDirty.Load() {
+		return in.readMem(dst, off, left)
+	}
+	return in.readDisk(dst, off, left)
+}
+
+// readDisk copies n bytes, which the file has, from the device. The caller holds in.mu.
+func (in *inode) readDisk(dst *uio.Dst, off int64, left int) (int, error) {
 	if in.inline() {
 		b, err := in.inlineData()
 		if err != nil {
@@ -198,6 +219,11 @@ const (
 )
 
 func (in *inode) ioctl(c vfs.Caller, cmd uint32, arg uint64) (uint64, error) {
+	if cmd == fsIocSetFlags {
+		return 0, in.ioctlSetFlags(c, arg)
+	}
+	in.mu.RLock()
+	defer in.mu.RUnlock()
 	put := func(b []byte) (uint64, error) { return 0, uio.WriteFull(c.Mem(), b, arg) }
 	u32 := func(v uint32) []byte { return []byte{byte(v), byte(v >> 8), byte(v >> 16), byte(v >> 24)} }
 	switch cmd {
@@ -205,8 +231,8 @@ func (in *inode) ioctl(c vfs.Caller, cmd uint32, arg uint64) (uint64, error) {
 		return put(u32(in.raw.Flags & userVisibleFlags))
 	case fsIocGetVersion:
 		return put(u32(in.raw.Generation))
-	case fsIocSetFlags, fsIocSetVersion:
-		return 0, unix.EROFS
+	case fsIocSetVersion:
+		return 0, unix.ENOTTY
 	case figetbsz:
 		return put(u32(uint32(in.sb.blockSize)))
 	case fsIocGetFSLabel:

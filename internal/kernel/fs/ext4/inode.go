@@ -17,32 +17,60 @@ import (
 type inode struct {
 	sb   *superBlock
 	ino  uint32
-	raw  disk.Inode
-	room []byte // the inode as stored, for attributes inside it; nil if there are none
-	seed uint32 // of its blocks' checksums
-	attr vfs.Attr
+	seed uint32 // of its blocks' checksums; immutable, as are the two above
+
+	// io is held by what changes the content of a regular file: one at a time.
+	io sync.Mutex
+
+	// mu guards what follows and the content of directories and block maps. Changes also hold the writer's mu, unless they
+	// are of the content of blocks that are there.
+	mu        sync.RWMutex
+	raw       disk.Inode
+	room      []byte // the inode as stored, for attributes inside it; nil if there are none
+	hadRoom   bool   // room is nil, but there are attributes in the table
+	fresh     bool   // never stored
+	gone      bool   // freed
+	tailClean bool   // the last block is zero after the end of the file
+	lastPhys  uint64 // block that was allocated last
+	dirHint   uint64 // the blocks of a directory before this one are full
+	busy      []run  // freed blocks that are mapped from the image; guarded by the writer's mu
+
+	// attrMu guards attr. What is no time is changed only with mu, too.
+	attrMu sync.RWMutex
+	attr   vfs.Attr
 
 	lastRun atomic.Pointer[run] // the run that was found last
 	noIndex atomic.Bool         // the hash tree was found unusable: search linearly
+	dead    atomic.Bool         // freed, and stored for the last time
+	dax     atomic.Bool         // mappings of it may have blocks of the image
+	seq     atomic.Uint64       // the transaction that changed it last
+	lazy    atomic.Bool         // its times have changed after that
 
-	mu sync.Mutex
-	// +checklocks:mu
+	memMu sync.Mutex
+	// +checklocks:memMu
 	mem platform.Memfile
-	// +checklocks:mu
+	// +checklocks:memMu
 	filled map[uint64]struct{} // chunks of mem that hold the file's content
-	// +checklocks:mu
+	// +checklocks:memMu
 	mapped int
+	// memDirty: there is a shared writable mapping, so that mem is newer than the device. Changed with memMu.
+	memDirty atomic.Bool
 }
 
 // iget returns the inode with a number. special allows the reserved ones.
 func (sb *superBlock) iget(ino uint32, special bool) (*inode, error) {
+	return sb.igetLinks(ino, special, false)
+}
+
+// igetLinks is iget; with orphan the inode may be one without links.
+func (sb *superBlock) igetLinks(ino uint32, special, orphan bool) (*inode, error) {
 	if ino == 0 || ino > sb.s.InodesCount || ino < sb.s.FirstInode && ino != disk.RootInode && !special {
 		return nil, sb.errorf(errCorrupt, "inode #%d: bad inode number", ino)
 	}
 	if in := sb.inodes.get(ino); in != nil {
 		return in, nil
 	}
-	in, err := sb.load(ino)
+	in, err := sb.load(ino, orphan)
 	if err != nil {
 		return nil, err
 	}
@@ -75,6 +103,33 @@ func (t *inodeTable) add(in *inode) *inode {
 	}
 	w := weak.Make(in)
 	t.m[in.ino] = w
+	t.watch(in, w)
+	return in
+}
+
+// replace enters a new inode in place of one with the same number that has been freed.
+func (t *inodeTable) replace(in *inode) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.m == nil {
+		t.m = map[uint32]weak.Pointer[inode]{}
+	}
+	w := weak.Make(in)
+	t.m[in.ino] = w
+	t.watch(in, w)
+}
+
+// remove takes out an inode that is freed.
+func (t *inodeTable) remove(in *inode) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.m[in.ino].Value() == in {
+		delete(t.m, in.ino)
+	}
+}
+
+// watch drops the entry of an inode when the garbage collector has taken it.
+func (t *inodeTable) watch(in *inode, w weak.Pointer[inode]) {
 	runtime.AddCleanup(in, func(ino uint32) {
 		t.mu.Lock()
 		if t.m[ino] == w {
@@ -82,11 +137,10 @@ func (t *inodeTable) add(in *inode) *inode {
 		}
 		t.mu.Unlock()
 	}, in.ino)
-	return in
 }
 
 // load reads an inode from its table.
-func (sb *superBlock) load(ino uint32) (*inode, error) {
+func (sb *superBlock) load(ino uint32, orphan bool) (*inode, error) {
 	group, index := (ino-1)/sb.s.InodesPerGroup, (ino-1)%sb.s.InodesPerGroup
 	off := uint64(index) * uint64(sb.inodeSize)
 	block := sb.tables[group] + off>>sb.blockBits
@@ -98,6 +152,9 @@ func (sb *superBlock) load(ino uint32) (*inode, error) {
 	defer b.Release()
 	at := int(off) & (sb.blockSize - 1)
 	raw := b.Data()[at : at+sb.inodeSize]
+	sb.w.itable.RLock()
+	raw = append([]byte(nil), raw...)
+	sb.w.itable.RUnlock()
 	in := &inode{sb: sb, ino: ino}
 	d := &in.raw
 	d.Decode(raw)
@@ -114,7 +171,7 @@ func (sb *superBlock) load(ino uint32) (*inode, error) {
 	if sb.inodeSize > disk.BaseInodeSize && (disk.BaseInodeSize+int(d.ExtraIsize) > sb.inodeSize || d.ExtraIsize%4 != 0) {
 		return nil, sb.errorf(errCorrupt, "inode #%d: block %d: iget: bad extra_isize %d (inode size %d)", ino, block, d.ExtraIsize, sb.inodeSize)
 	}
-	if d.Links == 0 || d.Mode == 0 {
+	if d.Links == 0 && !orphan || d.Mode == 0 {
 		return nil, unix.ESTALE
 	}
 	if sb.inodeSize > disk.BaseInodeSize {
@@ -208,31 +265,16 @@ func (in *inode) inline() bool { return in.raw.Flags&disk.InodeInlineData != 0 }
 
 // Super, Attr and Forget are vfs.Inode's.
 func (in *inode) Super() vfs.SuperBlock { return in.sb }
-func (in *inode) Attr() vfs.Attr        { return in.attr }
-
-// Forget drops memory that nobody maps.
-func (in *inode) Forget() { in.Mapped(0) }
-
-// The calls that change something are refused: the file system is read-only.
-func (in *inode) SetAttr(vfs.Caller, *vfs.SetAttr) error                { return unix.EROFS }
-func (in *inode) Mkdir(vfs.Caller, string, uint32) (vfs.Inode, error)   { return nil, unix.EROFS }
-func (in *inode) Symlink(vfs.Caller, string, string) (vfs.Inode, error) { return nil, unix.EROFS }
-func (in *inode) Link(vfs.Caller, vfs.Inode, string) error              { return unix.EROFS }
-func (in *inode) Unlink(vfs.Caller, string, vfs.Inode) error            { return unix.EROFS }
-func (in *inode) Rmdir(vfs.Caller, string, vfs.Inode) error             { return unix.EROFS }
-func (in *inode) Setxattr(vfs.Caller, string, []byte, int) error        { return unix.EROFS }
-func (in *inode) Removexattr(vfs.Caller, string) error                  { return unix.EROFS }
-func (in *inode) Create(vfs.Caller, string, uint32, uint64) (vfs.Inode, error) {
-	return nil, unix.EROFS
-}
-
-// Rename is refused.
-func (in *inode) Rename(vfs.Caller, string, vfs.Inode, vfs.Inode, string, vfs.Inode, uint32) error {
-	return unix.EROFS
+func (in *inode) Attr() vfs.Attr {
+	in.attrMu.RLock()
+	defer in.attrMu.RUnlock()
+	return in.attr
 }
 
 // Readlink returns the target of a symbolic link.
 func (in *inode) Readlink(vfs.Caller) (string, error) {
+	in.mu.RLock()
+	defer in.mu.RUnlock()
 	if !in.attr.IsSymlink() {
 		return "", unix.EINVAL
 	}
@@ -294,9 +336,10 @@ func (in *inode) fastSymlink() bool {
 
 // Open makes the operations of an open file.
 func (in *inode) Open(c vfs.Caller, f *vfs.File) (vfs.FileOps, error) {
-	switch in.attr.Mode & unix.S_IFMT {
+	a := in.Attr()
+	switch a.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		if in.raw.Flags&(disk.InodeEncrypt|disk.InodeCompressed) != 0 {
+		if a.Flags&(unix.STATX_ATTR_ENCRYPTED|unix.STATX_ATTR_COMPRESSED) != 0 {
 			return nil, unix.ENOKEY
 		}
 		return &file{in: in}, nil
@@ -305,5 +348,5 @@ func (in *inode) Open(c vfs.Caller, f *vfs.File) (vfs.FileOps, error) {
 	case unix.S_IFLNK:
 		return nil, unix.ELOOP
 	}
-	return vfs.OpenSpecial(c, f, in.attr.Mode, in.attr.Rdev)
+	return vfs.OpenSpecial(c, f, a.Mode, a.Rdev)
 }

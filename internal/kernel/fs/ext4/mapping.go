@@ -20,7 +20,7 @@ const (
 
 // Mapping is mmap(2). Writable shared mappings cannot be on a read-only file system.
 func (f *file) Mapping(_ vfs.Caller, _ *vfs.File, shared, write bool) (vfs.Mapping, error) {
-	if shared && write {
+	if shared && write && f.in.sb.ro.Load() {
 		return nil, unix.EROFS
 	}
 	return f.in, nil
@@ -28,18 +28,25 @@ func (f *file) Mapping(_ vfs.Caller, _ *vfs.File, shared, write bool) (vfs.Mappi
 
 // Extents implements vfs.Mapping.
 func (in *inode) Extents(off, n uint64, shared, write bool) ([]vfs.Extent, error) {
-	if shared && write {
+	sb := in.sb
+	if shared && write && sb.ro.Load() {
 		return nil, unix.EROFS
 	}
+	in.mu.RLock()
+	defer in.mu.RUnlock()
 	end := (uint64(in.attr.Size) + pageSize - 1) &^ (pageSize - 1)
 	if off%pageSize != 0 || off >= end || n == 0 {
 		return nil, nil
 	}
 	end = off + min((n+pageSize-1)&^(pageSize-1), end-off)
-	if x, ok := in.imageExtents(off, end); ok {
-		return x, nil
+	// What is mapped shared must follow every write, and so must private mappings once there is such a mapping.
+	if sb.ro.Load() || !shared && !in.memDirty.Load() {
+		in.dax.Store(true) // before blocks are handed out: they must not be used again while they are mapped
+		if x, ok := in.imageExtents(off, end); ok {
+			return x, nil
+		}
 	}
-	return in.memExtents(off, end)
+	return in.memExtents(off, end, shared && write)
 }
 
 // imageExtents maps [off, end) from the image, and its holes from the Memfile, which reads as zero there. ok is false if
@@ -112,9 +119,9 @@ func (in *inode) zeroTail() bool {
 }
 
 // memExtents maps [off, end) from a Memfile that holds the file's content there.
-func (in *inode) memExtents(off, end uint64) ([]vfs.Extent, error) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
+func (in *inode) memExtents(off, end uint64, dirty bool) ([]vfs.Extent, error) {
+	in.memMu.Lock()
+	defer in.memMu.Unlock()
 	if err := in.makeMemLocked(); err != nil {
 		return nil, err
 	}
@@ -122,13 +129,16 @@ func (in *inode) memExtents(off, end uint64) ([]vfs.Extent, error) {
 	if err := in.fillLocked(off, end); err != nil {
 		return nil, err
 	}
+	if dirty && !in.memDirty.Swap(true) {
+		in.sb.w.addMapped(in)
+	}
 	return []vfs.Extent{{Off: off, Len: end - off, Host: in.mem.Host(), HostOff: off}}, nil
 }
 
 // memHost is the Memfile's host file, nil if there can be none.
 func (in *inode) memHost() *platform.HostFile {
-	in.mu.Lock()
-	defer in.mu.Unlock()
+	in.memMu.Lock()
+	defer in.memMu.Unlock()
 	if in.makeMemLocked() != nil {
 		return nil
 	}
@@ -155,7 +165,8 @@ func (in *inode) makeMemLocked() error {
 	return nil
 }
 
-// fillLocked copies the file's data between off and end to the Memfile, whole chunks at a time. Holes stay holes.
+// fillLocked copies the file's data between off and end to the Memfile, whole chunks at a time. Holes stay holes. The
+// caller holds in.mu for reading and in.memMu.
 func (in *inode) fillLocked(off, end uint64) error {
 	size := uint64(in.attr.Size)
 	end = min(end, size)
@@ -168,6 +179,11 @@ func (in *inode) fillLocked(off, end uint64) error {
 			}
 			// Chunks that lie wholly in a hole need nothing; at stays a multiple of the chunk size.
 			if e := (r.start + r.n) << in.sb.blockBits &^ (fillChunk - 1); r.kind != written && e > at {
+				for ; at < min(e, end); at += fillChunk {
+					if !in.sb.ro.Load() {
+						in.filled[at/fillChunk] = struct{}{}
+					}
+				}
 				at = e
 				continue
 			}
@@ -178,7 +194,7 @@ func (in *inode) fillLocked(off, end uint64) error {
 				defer bounces.Put(buf)
 			}
 			p := (*buf)[:min(fillChunk, size-at)]
-			if n, err := in.read(uio.ToBytes(p), int64(at)); err != nil || n < len(p) {
+			if n, err := in.readDisk(uio.ToBytes(p), int64(at), len(p)); err != nil || n < len(p) {
 				return unix.EIO
 			}
 			if _, err := in.mem.WriteAt(p, int64(at)); err != nil {
@@ -191,18 +207,44 @@ func (in *inode) fillLocked(off, end uint64) error {
 	return nil
 }
 
-// MSync has nothing to write back.
-func (in *inode) MSync(uint64, uint64) error { return nil }
+// MSync writes shared pages back.
+func (in *inode) MSync(off, n uint64) error {
+	end := off + n
+	if end < off || end > 1<<62 {
+		end = 1 << 62
+	}
+	if in.sb.ro.Load() {
+		return nil
+	}
+	if err := in.flushMem(int64(off), int64(end)); err != nil {
+		return err
+	}
+	return in.fsync(true)
+}
 
-// Mapped counts mappings; without any the Memfile is dropped.
+// Mapped counts mappings. With the last one the Memfile is written back and dropped, and freed blocks that were mapped can
+// be used.
 func (in *inode) Mapped(delta int) {
-	in.mu.Lock()
+	in.memMu.Lock()
+	last := in.mapped+delta <= 0
+	in.memMu.Unlock()
+	if last && in.memDirty.Load() {
+		_ = in.flushMem(0, 1<<62) // who wants to know calls msync before
+	}
+	in.memMu.Lock()
 	var m platform.Memfile
 	if in.mapped += delta; in.mapped <= 0 {
 		m, in.mem, in.filled = in.mem, nil, nil
+		if in.memDirty.Swap(false) {
+			in.sb.w.delMapped(in)
+		}
 	}
-	in.mu.Unlock()
+	last = in.mapped <= 0
+	in.memMu.Unlock()
 	if m != nil {
 		_ = m.Close()
+	}
+	if last && in.dax.Swap(false) {
+		in.sb.releaseBusy(in)
 	}
 }

@@ -51,7 +51,7 @@ func MountNode(t *vfs.FilesystemType, node *bdev.Node, flags uint64, data string
 	mounted.Lock()
 	defer mounted.Unlock()
 	if sb := mounted.m[node]; sb != nil {
-		if sb.fstype != t {
+		if sb.fstype != t || (flags&unix.MS_RDONLY != 0) != sb.ro.Load() && sb.mayNot == "" {
 			return nil, unix.EBUSY
 		}
 		return sb, nil
@@ -109,6 +109,8 @@ func (sb *superBlock) mount(dev bdev.Device, flags uint64, data string) error {
 		return err
 	}
 	sb.setDevice(dev)
+	sb.ro.Store(true)
+	sb.w = newWriter()
 	sb.inodes = new(inodeTable)
 	if err := sb.opts.parse(name, data); err != nil {
 		return err
@@ -139,7 +141,14 @@ func (sb *superBlock) mount(dev bdev.Device, flags uint64, data string) error {
 	sb.root = root
 	sb.computeOverhead()
 	if flags&unix.MS_RDONLY == 0 {
-		klog.Warnf("EXT4-fs (%s): write access unavailable, mounting read-only", name)
+		if err := sb.startWriting(); err != nil {
+			sb.ro.Store(true)
+			why := sb.mayNot
+			if why == "" {
+				why = err.Error()
+			}
+			klog.Warnf("EXT4-fs (%s): write access unavailable (%s), mounting read-only", name, why)
+		}
 	}
 	sb.logMounted(flags)
 	return nil
@@ -157,7 +166,11 @@ func (sb *superBlock) logMounted(flags uint64) {
 	if sb.s.Compat&disk.CompatHasJournal != 0 {
 		mode = "with ordered data mode"
 	}
-	klog.Infof("EXT4-fs (%s): mounted filesystem %s ro %s. Quota mode: none.", name, uuidString(sb.s.UUID), mode)
+	access := "r/w"
+	if sb.ro.Load() {
+		access = "ro"
+	}
+	klog.Infof("EXT4-fs (%s): mounted filesystem %s %s %s. Quota mode: none.", name, uuidString(sb.s.UUID), access, mode)
 }
 
 type refusal func(err error, format string, args ...any) error
@@ -275,8 +288,7 @@ func (sb *superBlock) checkGeometry(refuse refusal) error {
 	return nil
 }
 
-// recoverJournal replays a journal that was not closed in memory, so that a crashed image reads right without being
-// written. If that cannot be done the file system is mounted as it is, with a warning, as the option norecovery does.
+// recoverJournal replays a journal that was not closed: to the disk, or if that is read-only in memory. If that cannot be done the file system is mounted as it is, with a warning, as the option norecovery does.
 func (sb *superBlock) recoverJournal() error {
 	s := &sb.s
 	name := sb.dev.Name()
@@ -291,6 +303,13 @@ func (sb *superBlock) recoverJournal() error {
 		klog.Warnf("EXT4-fs (%s): journal not loaded (norecovery): the file system may be inconsistent", name)
 		return nil
 	}
+	if !sb.dev.ReadOnly() && sb.opts.sbBlock <= 1 {
+		err := sb.replayToDisk()
+		if err == nil {
+			return sb.reread()
+		}
+		klog.Warnf("EXT4-fs (%s): the journal cannot be replayed to the disk (%s)", name, err)
+	}
 	blocks, err := sb.replay()
 	if err != nil {
 		klog.Warnf("EXT4-fs (%s): the journal cannot be replayed (%s): mounted without recovery, files may be missing or inconsistent; run e2fsck", name, err)
@@ -301,6 +320,12 @@ func (sb *superBlock) recoverJournal() error {
 		return nil
 	}
 	sb.setDevice(&overlay{Device: sb.dev, view: sb.view, mapper: sb.mapper, blockSize: int64(sb.blockSize), blocks: blocks})
+	return sb.reread()
+}
+
+// reread reads everything again after the journal has changed it.
+func (sb *superBlock) reread() error {
+	name, blockSize := sb.dev.Name(), sb.blockSize
 	sb.cache = bdev.NewCache(sb.dev, sb.blockSize, cacheBytes)
 	sb.inodes = new(inodeTable) // the journal's inode came from the old blocks
 	quiet := func(err error, _ string, _ ...any) error { return err }
@@ -315,7 +340,7 @@ func (sb *superBlock) recoverJournal() error {
 		klog.Errf("EXT4-fs (%s): bad geometry after recovery", name)
 		return err
 	}
-	if sb.blockSize != int(sb.dev.(*overlay).blockSize) {
+	if sb.blockSize != blockSize {
 		return errCorrupt
 	}
 	return sb.readGroups()
@@ -326,7 +351,12 @@ func (sb *superBlock) replay() (map[uint64][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return jbd2.Replay(jbd2.Source{
+	return jbd2.Replay(sb.source(in))
+}
+
+// source is the journal for reading.
+func (sb *superBlock) source(in *inode) jbd2.Source {
+	return jbd2.Source{
 		BlockSize: sb.blockSize,
 		Blocks:    uint64(in.attr.Size) >> sb.blockBits,
 		Limit:     256 << 20,
@@ -342,7 +372,7 @@ func (sb *superBlock) replay() (map[uint64][]byte, error) {
 			_, err = sb.dev.ReadAt(p, int64(r.phys)<<sb.blockBits)
 			return err
 		},
-	})
+	}
 }
 
 // overlay is a device with some blocks replaced in memory. The map is immutable.

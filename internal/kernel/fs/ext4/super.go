@@ -3,6 +3,7 @@ package ext4
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -18,7 +19,8 @@ const (
 	errBadCRC  = unix.EBADMSG
 )
 
-// superBlock is a mounted file system. Everything is immutable once it is mounted.
+// superBlock is a mounted file system. Everything is immutable once it is mounted, apart from what says otherwise and the
+// fields of s that a written file system changes, which the writer's mu guards.
 type superBlock struct {
 	fstype *vfs.FilesystemType
 	node   *bdev.Node // nil in tests that mount a bare device
@@ -46,6 +48,11 @@ type superBlock struct {
 	freeInodes uint64
 	root       *inode
 	inodes     *inodeTable
+
+	ro      atomic.Bool // nothing can be written
+	aborted atomic.Bool // because of an error
+	w       *writer
+	mayNot  string // why it cannot be written, "" if it can; immutable
 }
 
 // errorf logs damage as Linux does and returns err.
@@ -89,17 +96,26 @@ func (sb *superBlock) Dev() uint64 {
 func (sb *superBlock) SupportsACL() bool { return !sb.opts.noACL }
 
 // ReadOnly reports that nothing can be written, whatever the mount asked for.
-func (sb *superBlock) ReadOnly() bool { return true }
+func (sb *superBlock) ReadOnly() bool { return sb.ro.Load() }
 
 // Statfs is statfs(2).
 func (sb *superBlock) Statfs() unix.Statfs_t {
 	s := &sb.s
-	free := min(sb.freeBlocks, s.BlocksCount)
+	freeBlocks, freeInodes, flags := sb.freeBlocks, sb.freeInodes, int64(unix.ST_RDONLY)
+	if w := sb.w; w.ready.Load() {
+		w.mu.Lock()
+		freeBlocks, freeInodes = w.freeBlocks+w.heldBlocks, w.freeInodes
+		w.mu.Unlock()
+	}
+	if !sb.ro.Load() {
+		flags = 0
+	}
+	free := min(freeBlocks, s.BlocksCount)
 	reserved := min(s.ReservedBlocks, s.BlocksCount)
 	st := unix.Statfs_t{
 		Type: disk.SuperMagic, Bsize: int64(sb.blockSize), Frsize: int64(sb.blockSize), Blocks: s.BlocksCount, Bfree: free,
-		Files: uint64(s.InodesCount), Ffree: min(sb.freeInodes, uint64(s.InodesCount)), Namelen: disk.MaxName,
-		Flags: unix.ST_RDONLY,
+		Files: uint64(s.InodesCount), Ffree: min(freeInodes, uint64(s.InodesCount)), Namelen: disk.MaxName,
+		Flags: flags,
 	}
 	if !sb.opts.minixdf {
 		st.Blocks -= min(sb.overhead, s.BlocksCount)
@@ -115,37 +131,8 @@ func (sb *superBlock) Statfs() unix.Statfs_t {
 	return st
 }
 
-// Sync has nothing to do: nothing is dirty.
-func (sb *superBlock) Sync() error { return nil }
-
 // Options is the options column of /proc/mounts.
 func (sb *superBlock) Options() string { return sb.opts.String() }
-
-// Remount changes options. Going read-write is refused.
-func (sb *superBlock) Remount(_ vfs.Caller, flags uint64, data string) error {
-	var o options
-	if err := o.parse(sb.dev.Name(), data); err != nil {
-		return err
-	}
-	if flags&unix.MS_RDONLY == 0 {
-		klog.Errf("EXT4-fs (%s): write access unavailable, remounting read-write refused", sb.dev.Name())
-		return unix.EROFS
-	}
-	return nil
-}
-
-// Release gives the device back.
-func (sb *superBlock) Release() {
-	mounted.Lock()
-	if mounted.m[sb.node] == sb {
-		delete(mounted.m, sb.node)
-	}
-	mounted.Unlock()
-	if sb.node != nil {
-		klog.Infof("EXT4-fs (%s): unmounting filesystem %s.", sb.dev.Name(), uuidString(sb.s.UUID))
-		sb.node.Close(sb)
-	}
-}
 
 func uuidString(u [16]byte) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:])
@@ -257,10 +244,10 @@ func (sb *superBlock) computeOverhead() {
 
 // options are the mount options. Those that only matter for writing are accepted and shown.
 type options struct {
-	noload, noACL, minixdf bool
-	errors                 string
-	sbBlock                uint64
-	shown                  []string
+	noload, noACL, minixdf, grpid bool
+	errors                        string
+	sbBlock                       uint64
+	shown                         []string
 }
 
 func (o *options) String() string {
@@ -306,6 +293,10 @@ func (o *options) parse(dev, data string) error {
 		case "noload", "norecovery":
 			o.noload = true
 			opt = "norecovery"
+		case "grpid", "bsdgroups":
+			o.grpid = true
+		case "nogrpid", "sysvgroups":
+			o.grpid = false
 		case "acl":
 			o.noACL = false
 		case "noacl":

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/user-mode-linux/linux/internal/kernel/bdev"
 	"github.com/user-mode-linux/linux/internal/kernel/fs/ext4/disk"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
@@ -23,31 +24,58 @@ func (in *inode) xattrs(visit func(x disk.Xattr) bool) error {
 	if err := disk.InodeXattrs(in.room, each); err != nil {
 		return in.sb.damage(err, "inode #%d: in-inode extended attributes", in.ino)
 	}
-	block := in.raw.FileACL
-	if stopped || block == 0 {
+	if stopped || in.raw.FileACL == 0 {
 		return nil
 	}
-	if in.sb.s.Incompat&disk.Incompat64bit == 0 {
-		block &= 1<<32 - 1
-	}
-	if !in.sb.validBlocks(block, 1) {
-		return in.sb.errorf(errCorrupt, "inode #%d: bad extended attribute block %d", in.ino, block)
-	}
-	b, err := in.sb.block(block)
+	b, err := in.xattrBlock()
 	if err != nil {
 		return err
 	}
 	defer b.Release()
-	if in.sb.csum && !b.Checked.Load() {
-		if sum, stored := disk.XattrBlockChecksum(in.sb.seed, block, b.Data()); sum != stored {
-			return in.sb.damage(disk.ErrChecksum, "inode #%d: extended attribute block %d", in.ino, block)
+	in.sb.w.itable.RLock()
+	defer in.sb.w.itable.RUnlock()
+	if err := disk.BlockXattrs(b.Data(), each); err != nil {
+		return in.sb.damage(err, "inode #%d: extended attribute block %d", in.ino, b.Block)
+	}
+	return nil
+}
+
+// xattrBlock reads the attribute block, which there is.
+func (in *inode) xattrBlock() (*bdev.Buffer, error) {
+	sb, block := in.sb, in.raw.FileACL
+	if sb.s.Incompat&disk.Incompat64bit == 0 {
+		block &= 1<<32 - 1
+	}
+	if !sb.validBlocks(block, 1) {
+		return nil, sb.errorf(errCorrupt, "inode #%d: bad extended attribute block %d", in.ino, block)
+	}
+	b, err := sb.block(block)
+	if err != nil {
+		return nil, err
+	}
+	if sb.csum && !b.Checked.Load() {
+		if sum, stored := disk.XattrBlockChecksum(sb.seed, block, b.Data()); sum != stored {
+			b.Release()
+			return nil, sb.damage(disk.ErrChecksum, "inode #%d: extended attribute block %d", in.ino, block)
 		}
 		b.Checked.Store(true)
 	}
-	if err := disk.BlockXattrs(b.Data(), each); err != nil {
-		return in.sb.damage(err, "inode #%d: extended attribute block %d", in.ino, block)
+	return b, nil
+}
+
+// ownXattrBlock returns the attribute block if there is one and no other inode shares it.
+func (in *inode) ownXattrBlock() (b *bdev.Buffer, own bool, err error) {
+	if in.raw.FileACL == 0 {
+		return nil, false, nil
 	}
-	return nil
+	if b, err = in.xattrBlock(); err != nil {
+		return nil, false, err
+	}
+	if leU32(b.Data()[4:]) > 1 {
+		b.Release()
+		return nil, false, nil
+	}
+	return b, true, nil
 }
 
 // xattrName is the full name of an attribute, "" if it is not to be seen.
@@ -75,6 +103,8 @@ func (in *inode) Getxattr(_ vfs.Caller, name string) ([]byte, error) {
 	if !known || in.sb.opts.noACL && strings.HasPrefix(name, "system.") {
 		return nil, unix.EOPNOTSUPP
 	}
+	in.mu.RLock()
+	defer in.mu.RUnlock()
 	if in.room == nil && in.raw.FileACL == 0 {
 		return nil, unix.ENODATA
 	}
@@ -115,7 +145,7 @@ func (in *inode) xattrValue(x *disk.Xattr) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if ea.raw.Flags&disk.InodeEAInode == 0 || !ea.attr.IsRegular() || ea.attr.Size != int64(x.ValueSize) {
+	if ea.raw.Flags&disk.InodeEAInode == 0 || !ea.attr.IsRegular() || ea.Attr().Size != int64(x.ValueSize) {
 		return nil, in.sb.errorf(errCorrupt, "inode #%d: bad attribute value inode %d", in.ino, x.ValueInode)
 	}
 	p := make([]byte, x.ValueSize)
@@ -127,6 +157,8 @@ func (in *inode) xattrValue(x *disk.Xattr) ([]byte, error) {
 
 // Listxattr returns the names of all attributes.
 func (in *inode) Listxattr(vfs.Caller) ([]string, error) {
+	in.mu.RLock()
+	defer in.mu.RUnlock()
 	if in.room == nil && in.raw.FileACL == 0 {
 		return nil, nil
 	}

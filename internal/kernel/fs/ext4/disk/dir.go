@@ -11,8 +11,8 @@ const (
 	FTSock
 	FTSymlink
 
-	ftTail   = 0xde
-	tailSize = 12
+	ftTail      = 0xde
+	DirTailSize = 12
 )
 
 // Dirent is a directory entry. Name points into the block.
@@ -68,8 +68,8 @@ func EncodeDirent(b []byte, off int, d *Dirent, filetype bool) {
 
 // DirChecksum returns the computed and stored checksum of a leaf block. ok is false if the block has no tail.
 func DirChecksum(inodeSeed uint32, b []byte) (sum, stored uint32, ok bool) {
-	t := len(b) - tailSize
-	if t < 0 || le.Uint32(b[t:]) != 0 || le.Uint16(b[t+4:]) != tailSize || b[t+6] != 0 || b[t+7] != ftTail {
+	t := len(b) - DirTailSize
+	if t < 0 || le.Uint32(b[t:]) != 0 || le.Uint16(b[t+4:]) != DirTailSize || b[t+6] != 0 || b[t+7] != ftTail {
 		return 0, 0, false
 	}
 	return CRC32C(inodeSeed, b[:t]), le.Uint32(b[t+8:]), true
@@ -77,9 +77,9 @@ func DirChecksum(inodeSeed uint32, b []byte) (sum, stored uint32, ok bool) {
 
 // PutDirTail writes a checksum tail into a leaf block.
 func PutDirTail(inodeSeed uint32, b []byte) {
-	t := len(b) - tailSize
+	t := len(b) - DirTailSize
 	clear(b[t:])
-	le.PutUint16(b[t+4:], tailSize)
+	le.PutUint16(b[t+4:], DirTailSize)
 	b[t+7] = ftTail
 	le.PutUint32(b[t+8:], CRC32C(inodeSeed, b[:t]))
 }
@@ -163,4 +163,20 @@ func (n *DxNode) Checksum(inodeSeed uint32) (sum, stored uint32) {
 	c := CRC32C(inodeSeed, n.b[:n.start+n.Count*dxEntrySize])
 	c = CRC32C(c, n.b[t:t+4])
 	return CRC32C(c, []byte{0, 0, 0, 0}), le.Uint32(n.b[t+4:])
+}
+
+// Insert puts an entry before entry i, which is not the first; there is room.
+func (n *DxNode) Insert(i int, hash, block uint32) {
+	at := n.start + i*dxEntrySize
+	copy(n.b[at+dxEntrySize:], n.b[at:n.start+n.Count*dxEntrySize])
+	le.PutUint32(n.b[at:], hash)
+	le.PutUint32(n.b[at+4:], block)
+	n.Count++
+	le.PutUint16(n.b[n.start+2:], uint16(n.Count))
+}
+
+// Seal puts the checksum into the node's block.
+func (n *DxNode) Seal(inodeSeed uint32) {
+	sum, _ := n.Checksum(inodeSeed)
+	le.PutUint32(n.b[n.start+n.Limit*dxEntrySize+4:], sum)
 }

@@ -66,21 +66,28 @@ func crc(c uint32, p []byte) uint32 { return ^crc32.Update(^c, table, p) }
 
 // Replay returns the blocks of the device that the journal replaces. Nothing is returned with an error.
 func Replay(src Source) (map[uint64][]byte, error) {
+	blocks, _, err := Recover(src)
+	return blocks, err
+}
+
+// Recover is Replay for who writes the blocks to the device: it also returns the number of the next transaction, which
+// Reset wants.
+func Recover(src Source) (blocks map[uint64][]byte, next uint32, err error) {
 	j := &journal{Source: src, buf: make([]byte, src.BlockSize)}
 	sequence, start, err := j.super()
 	if err != nil || start == 0 {
-		return nil, err
+		return nil, sequence, err
 	}
 	// First pass: how far do complete transactions go? Second: what is revoked, and since when? Third: the blocks.
 	var end uint32
 	if end, err = j.scan(sequence, start, ^uint32(0), visitor{}); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	revoked := map[uint64]uint32{}
 	if _, err = j.scan(sequence, start, end, visitor{revoke: func(block uint64, seq uint32) {
 		revoked[block] = seq // later transactions come later
 	}}); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	out := map[uint64][]byte{}
 	_, err = j.scan(sequence, start, end, visitor{data: func(block uint64, seq uint32, p []byte) error {
@@ -97,9 +104,9 @@ func Replay(src Source) (map[uint64][]byte, error) {
 		return nil
 	}})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return out, nil
+	return out, end + 1, nil
 }
 
 // super reads the journal's superblock.
@@ -137,19 +144,8 @@ func (j *journal) super() (sequence uint32, start uint64, err error) {
 		if crc(^uint32(0), b[:superSize]) != sum {
 			return 0, 0, errors.New("journal superblock checksum failure")
 		}
-		j.seed = crc(^uint32(0), b[48:48+uuidSize])
 	}
-	switch {
-	case j.features&incompatCsumV3 != 0:
-		j.tagSize = 16
-	default:
-		if j.features&incompat64bit != 0 {
-			j.tagSize += 4
-		}
-		if j.features&incompatCsumV2 != 0 {
-			j.tagSize += 2
-		}
-	}
+	j.setFeatures(j.features, b)
 	return sequence, start, nil
 }
 

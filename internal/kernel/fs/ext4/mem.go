@@ -1,0 +1,269 @@
+package ext4
+
+import (
+	"bytes"
+	"math"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/fs/ext4/disk"
+	"github.com/user-mode-linux/linux/internal/kernel/uio"
+	"github.com/user-mode-linux/linux/internal/kernel/vfs"
+)
+
+// The Memfile of a file that is written: write(2) goes to the device and to it, truncation and holes to it, too. While
+// there is a shared writable mapping it is newer than the device: read(2) reads it, and it is written back by msync, fsync,
+// sync and with the last mapping.
+
+// addMapped and delMapped keep the list of inodes with shared writable mappings.
+func (w *writer) addMapped(in *inode) {
+	w.dirtyMu.Lock()
+	if w.mapped == nil {
+		w.mapped = map[*inode]struct{}{}
+	}
+	w.mapped[in] = struct{}{}
+	w.dirtyMu.Unlock()
+}
+
+func (w *writer) delMapped(in *inode) {
+	w.dirtyMu.Lock()
+	delete(w.mapped, in)
+	w.dirtyMu.Unlock()
+}
+
+// flushMapped writes back all shared writable mappings.
+func (sb *superBlock) flushMapped() (first error) {
+	w := sb.w
+	w.dirtyMu.Lock()
+	list := make([]*inode, 0, len(w.mapped))
+	for in := range w.mapped {
+		list = append(list, in)
+	}
+	w.dirtyMu.Unlock()
+	for _, in := range list {
+		if err := in.flushMem(0, math.MaxInt64); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// flushMem writes back what guests have changed through shared mappings between off and end.
+func (in *inode) flushMem(off, end int64) error {
+	if !in.memDirty.Load() {
+		return nil
+	}
+	in.io.Lock()
+	defer in.io.Unlock()
+	in.memMu.Lock()
+	chunks := make([]uint64, 0, len(in.filled))
+	for c := range in.filled {
+		if at := int64(c * fillChunk); at < end && at+fillChunk > off {
+			chunks = append(chunks, c)
+		}
+	}
+	in.memMu.Unlock()
+	slices.Sort(chunks)
+	buf := bounces.Get().(*[]byte)
+	defer bounces.Put(buf)
+	for _, c := range chunks {
+		at := int64(c * fillChunk)
+		mem, old := (*buf)[:fillChunk], (*buf)[fillChunk:2*fillChunk]
+		in.mu.RLock()
+		n := int(min(fillChunk, max(in.attr.Size-at, 0)))
+		var err error
+		if n > 0 {
+			clear(mem)
+			in.memMu.Lock()
+			if in.mem == nil {
+				err = unix.EIO
+			} else if _, err = in.mem.ReadAt(mem[:n], at); err != nil {
+				err = unix.EIO
+			}
+			in.memMu.Unlock()
+			if err == nil {
+				if in.inline() {
+					clear(old)
+				} else if k, e := in.readDisk(uio.ToBytes(old[:n]), at, n); e != nil || k < n {
+					err = unix.EIO
+				}
+			}
+		}
+		in.mu.RUnlock()
+		if err != nil {
+			return err
+		}
+		// Pages that are as they were are left alone, so that holes stay holes.
+		for p := 0; p < n; p += pageSize {
+			q := min(p+pageSize, n)
+			if bytes.Equal(mem[p:q], old[p:q]) {
+				continue
+			}
+			for q < n && !bytes.Equal(mem[q:min(q+pageSize, n)], old[q:min(q+pageSize, n)]) {
+				q = min(q+pageSize, n)
+			}
+			data := make([]byte, (q-p+in.sb.blockSize)&^(in.sb.blockSize-1))
+			copy(data, mem[p:q])
+			if _, err := in.writeFrom(true, data, 0, q-p, at+int64(p), false); err != nil {
+				return err
+			}
+			p = q - pageSize
+			if q == n {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// readMem reads from the Memfile where it has the file's content, else from the device. The caller holds in.mu.
+func (in *inode) readMem(dst *uio.Dst, off int64, left int) (int, error) {
+	buf := bounces.Get().(*[]byte)
+	defer bounces.Put(buf)
+	done := 0
+	for done < left {
+		at := off + int64(done)
+		n := int(min(int64(left-done), fillChunk-at%fillChunk))
+		in.memMu.Lock()
+		_, have := in.filled[uint64(at)/fillChunk]
+		if have = have && in.mem != nil; have {
+			p := (*buf)[:n]
+			clear(p)
+			if _, err := in.mem.ReadAt(p, at); err != nil {
+				in.memMu.Unlock()
+				return done, partial(done, unix.EIO)
+			}
+		}
+		in.memMu.Unlock()
+		var k int
+		var err error
+		if have {
+			k, err = dst.CopyOut((*buf)[:n])
+		} else {
+			k, err = in.readDisk(dst, at, n)
+		}
+		done += k
+		if err != nil || k < n {
+			return done, partial(done, err)
+		}
+	}
+	return done, nil
+}
+
+// writeMem gives the Memfile what was written to the device.
+func (in *inode) writeMem(p []byte, off int64) {
+	in.memMu.Lock()
+	defer in.memMu.Unlock()
+	if in.mem == nil {
+		return
+	}
+	for len(p) > 0 {
+		n := int(min(int64(len(p)), fillChunk-off%fillChunk))
+		if _, ok := in.filled[uint64(off)/fillChunk]; ok {
+			if _, err := in.mem.WriteAt(p[:n], off); err != nil {
+				_ = in.sb.errorf(nil, "inode #%d: cannot write to mapped pages: %v", in.ino, err)
+			}
+		}
+		p, off = p[n:], off+int64(n)
+	}
+}
+
+// resizeMem makes the Memfile as long as the file: pages beyond give SIGBUS, bytes between are zero. The caller holds
+// in.mu.
+func (in *inode) resizeMem(old, size int64) {
+	in.memMu.Lock()
+	defer in.memMu.Unlock()
+	if in.mem == nil {
+		return
+	}
+	up := func(n int64) int64 { return (n + pageSize - 1) &^ (pageSize - 1) }
+	if edge := min(old, size); edge%pageSize != 0 {
+		if err := in.mem.Punch(edge, up(edge)-edge); err != nil {
+			_ = in.sb.errorf(nil, "inode #%d: cannot clear mapped pages: %v", in.ino, err)
+		}
+	}
+	if up(old) == up(size) {
+		return
+	}
+	if err := in.mem.Truncate(up(size)); err != nil {
+		_ = in.sb.errorf(nil, "inode #%d: cannot resize mapped pages: %v", in.ino, err)
+	}
+	// Chunks beyond the end stay filled, with zeroes: when the file grows again guests can store there unseen.
+}
+
+// punchMem makes a hole in the Memfile.
+func (in *inode) punchMem(off, n int64) {
+	in.memMu.Lock()
+	defer in.memMu.Unlock()
+	if in.mem == nil {
+		return
+	}
+	if n = min(n, in.attr.Size-off); n > 0 {
+		if err := in.mem.Punch(off, n); err != nil {
+			_ = in.sb.errorf(nil, "inode #%d: cannot punch mapped pages: %v", in.ino, err)
+		}
+	}
+}
+
+// releaseBusy makes blocks usable that were freed while they were mapped from the image.
+func (sb *superBlock) releaseBusy(in *inode) {
+	w := sb.w
+	if !w.ready.Load() {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range in.busy {
+		w.tx.freed = append(w.tx.freed, r)
+		w.tx.nfreed += r.n
+	}
+	if len(in.busy) > 0 {
+		in.busy = nil
+		sb.arm()
+	}
+}
+
+// modifiableFlags are those that FS_IOC_SETFLAGS changes: the rest belongs to the file system.
+const modifiableFlags = disk.InodeSecrm | 0x2 | disk.InodeSync | disk.InodeImmutable | disk.InodeAppend | disk.InodeNodump |
+	disk.InodeNoatime | 0x8000 | 0x10000 | 0x20000
+
+// ioctlSetFlags is FS_IOC_SETFLAGS (ioctl_iflags(2)).
+func (in *inode) ioctlSetFlags(c vfs.Caller, arg uint64) error {
+	var b [4]byte
+	if err := uio.ReadFull(c.Mem(), b[:], arg); err != nil {
+		return err
+	}
+	want := leU32(b[:])
+	a := in.Attr()
+	if cr := c.Cred(); cr.FSUID != a.UID && !cr.Capable(unix.CAP_FOWNER) {
+		return unix.EPERM
+	}
+	return in.change(func() error {
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		diff := (want ^ in.raw.Flags) & modifiableFlags
+		if diff&(disk.InodeImmutable|disk.InodeAppend) != 0 && !c.Cred().Capable(unix.CAP_LINUX_IMMUTABLE) {
+			return unix.EPERM
+		}
+		if (want^in.raw.Flags)&userVisibleFlags&^modifiableFlags&^uint32(disk.InodeHugeFile|disk.InodeIndex|disk.InodeInlineData|disk.InodeVerity|disk.InodeEncrypt) != 0 {
+			return unix.EOPNOTSUPP
+		}
+		in.raw.Flags ^= diff
+		flags := in.raw.Flags
+		in.update(func(a *vfs.Attr) {
+			a.Flags &^= unix.STATX_ATTR_APPEND | unix.STATX_ATTR_IMMUTABLE | unix.STATX_ATTR_NODUMP
+			if flags&disk.InodeAppend != 0 {
+				a.Flags |= unix.STATX_ATTR_APPEND
+			}
+			if flags&disk.InodeImmutable != 0 {
+				a.Flags |= unix.STATX_ATTR_IMMUTABLE
+			}
+			if flags&disk.InodeNodump != 0 {
+				a.Flags |= unix.STATX_ATTR_NODUMP
+			}
+		})
+		in.changed()
+		return nil
+	})
+}

@@ -1,0 +1,381 @@
+package ext4
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/fs/ext4/disk"
+	"github.com/user-mode-linux/linux/internal/kernel/fs/ext4/jbd2"
+	"github.com/user-mode-linux/linux/internal/kernel/klog"
+	"github.com/user-mode-linux/linux/internal/kernel/vfs"
+)
+
+// What we can write.
+const (
+	writeIncompat = disk.IncompatFiletype | disk.IncompatRecover | disk.IncompatMetaBG | disk.IncompatExtents |
+		disk.Incompat64bit | disk.IncompatFlexBG | disk.IncompatCsumSeed | disk.IncompatLargedir | disk.IncompatInlineData
+	writeROCompat = disk.ROSparseSuper | disk.ROLargeFile | disk.ROBtreeDir | disk.ROHugeFile | disk.ROGdtCsum |
+		disk.RODirNlink | disk.ROExtraIsize | disk.ROMetadataCsum | disk.ROOrphanPresent
+)
+
+// extents reports whether new files have extent trees.
+func (sb *superBlock) extents() bool { return sb.s.Incompat&disk.IncompatExtents != 0 }
+
+// extentMapped reports whether the block map is an extent tree.
+func (in *inode) extentMapped() bool { return in.raw.Flags&disk.InodeExtents != 0 }
+
+// whyNot says why the file system cannot be written, "" if it can.
+func (sb *superBlock) whyNot() string {
+	s := &sb.s
+	switch {
+	case sb.dev.ReadOnly():
+		return "the device is read-only"
+	case s.Incompat&^writeIncompat != 0:
+		return "feature " + disk.FeatureNames(disk.IncompatNames, 'I', s.Incompat&^writeIncompat)[0] + " is not supported for writing"
+	case s.ROCompat&^writeROCompat != 0:
+		return "feature " + disk.FeatureNames(disk.ROCompatNames, 'R', s.ROCompat&^writeROCompat)[0] + " is not supported for writing"
+	case s.ROCompat&disk.ROOrphanPresent != 0:
+		return "the orphan file has entries; run e2fsck"
+	case s.Incompat&disk.IncompatRecover != 0:
+		return "the journal has not been replayed"
+	case s.Compat&disk.CompatHasJournal != 0 && (s.JournalInode == 0 || s.JournalDev != 0):
+		return "the journal is on another device"
+	case s.RevLevel == 0:
+		return "revision 0"
+	case sb.opts.sbBlock > 1:
+		return "mounted from a backup superblock"
+	case s.InodesPerGroup%8 != 0:
+		return "odd number of inodes per group"
+	}
+	return ""
+}
+
+// startWriting makes the file system writable.
+func (sb *superBlock) startWriting() error {
+	if sb.aborted.Load() {
+		return unix.EROFS
+	}
+	if sb.mayNot == "" {
+		sb.mayNot = sb.whyNot()
+	}
+	if sb.mayNot != "" {
+		return unix.EROFS
+	}
+	w := sb.w
+	if !w.ready.Load() {
+		if err := sb.fillWriter(); err != nil {
+			return err
+		}
+	}
+	w.commitMu.Lock()
+	w.mu.Lock()
+	s := &sb.s
+	s.MountTime = uint32(now().Sec)
+	s.MountCount++
+	if w.journal != nil {
+		s.Incompat |= disk.IncompatRecover
+	} else {
+		s.State &^= disk.StateValid
+	}
+	err := sb.writeSuper()
+	w.mu.Unlock()
+	w.commitMu.Unlock()
+	if err != nil {
+		return sb.abort(err, "cannot write the superblock")
+	}
+	sb.ro.Store(false)
+	if err := sb.cleanOrphans(); err != nil {
+		sb.ro.Store(true)
+		return err
+	}
+	return nil
+}
+
+// newWriter makes a writer that knows nothing yet.
+func newWriter() *writer {
+	return &writer{dirtyGroups: map[uint32]struct{}{}, tx: newTxn(1), logged: map[uint64]struct{}{}, maxTx: maxTxnBlocks,
+		pending: map[uint64]pendingBlock{}, dirty: map[*inode]bool{}}
+}
+
+// fillWriter reads what writing needs.
+func (sb *superBlock) fillWriter() error {
+	w := sb.w
+	w.commitMu.Lock()
+	defer w.commitMu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.freeBlocks, w.freeInodes = 0, 0
+	w.groups = make([]group, sb.groups)
+	for i := range w.groups {
+		b, err := sb.block(sb.descBlock(uint32(i) / sb.perBlock))
+		if err != nil {
+			return err
+		}
+		at := i % int(sb.perBlock) * sb.descSize
+		g := &w.groups[i].desc
+		g.Decode(b.Data()[at : at+sb.descSize])
+		b.Release()
+		if g.FreeBlocks > sb.groupBlocks(uint32(i)) || g.FreeInodes > sb.s.InodesPerGroup || g.ItableUnused > sb.s.InodesPerGroup {
+			return sb.errorf(errCorrupt, "group %d: invalid counts in the descriptor", i)
+		}
+		if _, ok := sb.s.GroupChecksum(0, make([]byte, sb.descSize)); !ok {
+			g.Flags &^= disk.GroupInodeUninit | disk.GroupBlockUninit
+		}
+		w.freeBlocks += uint64(g.FreeBlocks)
+		w.freeInodes += uint64(g.FreeInodes)
+	}
+	if sb.s.Compat&disk.CompatHasJournal != 0 {
+		j, err := sb.openJournal()
+		if err != nil {
+			klog.Errf("EXT4-fs (%s): cannot write the journal: %v", sb.dev.Name(), err)
+			return unix.EROFS
+		}
+		w.journal = j
+		w.maxTx = min(maxTxnBlocks, j.Capacity()/3)
+		if w.maxTx < opBlocks+32 {
+			klog.Errf("EXT4-fs (%s): the journal is too small", sb.dev.Name())
+			return unix.EROFS
+		}
+	}
+	w.ready.Store(true)
+	return nil
+}
+
+// replayToDisk replays a journal that was not closed and writes the blocks to their places.
+func (sb *superBlock) replayToDisk() error {
+	sink, err := sb.sink()
+	if err != nil {
+		return err
+	}
+	blocks, next, err := jbd2.Recover(sink.Source)
+	if err != nil {
+		return err
+	}
+	for n, p := range blocks {
+		if _, err := sb.dev.WriteAt(p, int64(n)<<sb.blockBits); err != nil {
+			return err
+		}
+	}
+	if err := sb.dev.Flush(); err != nil {
+		return err
+	}
+	if err := jbd2.Reset(sink, next); err != nil {
+		return err
+	}
+	p := make([]byte, disk.SuperSize)
+	if _, err := sb.dev.ReadAt(p, disk.SuperOffset); err != nil {
+		return err
+	}
+	var s disk.Super
+	s.Decode(p)
+	if s.Magic != disk.SuperMagic {
+		return errCorrupt
+	}
+	s.Incompat &^= disk.IncompatRecover
+	s.Encode(p)
+	if _, err := sb.dev.WriteAt(p, disk.SuperOffset); err != nil {
+		return err
+	}
+	klog.Infof("EXT4-fs (%s): recovery complete", sb.dev.Name())
+	return sb.dev.Flush()
+}
+
+// sink is the journal for writing.
+func (sb *superBlock) sink() (jbd2.Sink, error) {
+	in, err := sb.iget(sb.s.JournalInode, true)
+	if err != nil {
+		return jbd2.Sink{}, err
+	}
+	return jbd2.Sink{
+		Source: sb.source(in),
+		Write: func(block uint64, p []byte) error {
+			r, err := in.mapBlock(block)
+			if err != nil {
+				return err
+			}
+			if r.kind != written {
+				return errCorrupt
+			}
+			_, err = sb.dev.WriteAt(p, int64(r.phys)<<sb.blockBits)
+			return err
+		},
+		Flush: func() error { return sb.dev.Flush() },
+		Csum:  sb.csum,
+		Wide:  sb.s.Incompat&disk.Incompat64bit != 0,
+	}, nil
+}
+
+func (sb *superBlock) openJournal() (*jbd2.Writer, error) {
+	sink, err := sb.sink()
+	if err != nil {
+		return nil, err
+	}
+	// Every block must be there before anything depends on it.
+	in, err := sb.iget(sb.s.JournalInode, true)
+	if err != nil {
+		return nil, err
+	}
+	for b := uint64(0); b < sink.Blocks; {
+		r, err := in.mapBlock(b)
+		if err != nil {
+			return nil, err
+		}
+		if r.kind != written {
+			return nil, errCorrupt
+		}
+		b = r.start + r.n
+	}
+	return jbd2.Open(sink)
+}
+
+// cleanOrphans frees or truncates the inodes that a crash has left half done.
+func (sb *superBlock) cleanOrphans() error {
+	w := sb.w
+	w.mu.Lock()
+	next := sb.s.LastOrphan
+	seen := map[uint32]bool{}
+	var list []*inode
+	for next != 0 && !seen[next] {
+		seen[next] = true
+		in, err := sb.igetLinks(next, false, true)
+		if err != nil {
+			w.mu.Unlock()
+			sb.ro.Store(true)
+			return sb.errorf(errCorrupt, "orphan list is damaged at inode %d: run e2fsck", next)
+		}
+		list = append(list, in)
+		next = in.raw.Dtime
+	}
+	known := len(w.orphans) > 0
+	if !known {
+		w.orphans = append([]*inode(nil), list...)
+	}
+	w.mu.Unlock()
+	if known {
+		return nil // they are in use
+	}
+	for _, in := range list {
+		var err error
+		if a := in.Attr(); a.Nlink == 0 {
+			err = in.evict()
+		} else {
+			if err = in.cutAll(in.blocksFor(a.Size), maxBlocks); err == nil {
+				if err = sb.begin(); err == nil {
+					sb.delOrphan(in)
+					sb.end()
+				}
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if len(list) > 0 {
+		klog.Infof("EXT4-fs (%s): %d orphan inodes cleaned up", sb.dev.Name(), len(list))
+	}
+	return nil
+}
+
+// stopWriting brings everything to its place and marks the file system as clean.
+func (sb *superBlock) stopWriting() error {
+	w := sb.w
+	if err := sb.Sync(); err != nil {
+		return err
+	}
+	w.commitMu.Lock()
+	defer w.commitMu.Unlock()
+	w.handle.Lock()
+	sb.ro.Store(true)
+	w.handle.Unlock()
+	if err := sb.commitLocked(true); err != nil {
+		return err
+	}
+	if err := sb.checkpoint(nil); err != nil {
+		return sb.abort(err, "cannot write the journal back")
+	}
+	w.dirtyMu.Lock()
+	if w.timer != nil {
+		w.timer.Stop()
+		w.timer = nil
+	}
+	w.dirtyMu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.journal != nil {
+		sb.s.Incompat &^= disk.IncompatRecover
+	} else {
+		sb.s.State |= disk.StateValid
+	}
+	if err := sb.dev.Flush(); err != nil {
+		return sb.abort(err, "cannot flush the device")
+	}
+	if err := sb.writeSuper(); err != nil {
+		return sb.abort(err, "cannot write the superblock")
+	}
+	return nil
+}
+
+// Sync writes everything back.
+func (sb *superBlock) Sync() error {
+	if sb.aborted.Load() {
+		return unix.EIO
+	}
+	if sb.ro.Load() {
+		return nil
+	}
+	first := sb.flushMapped()
+	if err := sb.commit(true); err != nil && first == nil {
+		first = err
+	}
+	return first
+}
+
+// Remount changes options, and between read-only and read-write.
+func (sb *superBlock) Remount(_ vfs.Caller, flags uint64, data string) error {
+	o := sb.opts
+	o.shown = nil
+	if err := o.parse(sb.dev.Name(), data); err != nil {
+		return err
+	}
+	name := sb.dev.Name()
+	switch ro := flags&unix.MS_RDONLY != 0; {
+	case ro && !sb.ro.Load():
+		sb.w.mu.Lock()
+		busy := len(sb.w.orphans) > 0
+		sb.w.mu.Unlock()
+		if busy {
+			return unix.EBUSY
+		}
+		if err := sb.stopWriting(); err != nil {
+			return err
+		}
+	case !ro && sb.ro.Load():
+		if err := sb.startWriting(); err != nil {
+			if sb.mayNot != "" {
+				klog.Errf("EXT4-fs (%s): write access unavailable (%s), remounting read-write refused", name, sb.mayNot)
+			}
+			return unix.EROFS
+		}
+	default:
+		return nil
+	}
+	klog.Infof("EXT4-fs (%s): re-mounted %s %s.", name, uuidString(sb.s.UUID), map[bool]string{true: "ro", false: "r/w"}[sb.ro.Load()])
+	return nil
+}
+
+// Release ends the file system and gives the device back.
+func (sb *superBlock) Release() {
+	if !sb.ro.Load() {
+		if err := sb.stopWriting(); err != nil {
+			klog.Errf("EXT4-fs (%s): not unmounted cleanly: %v", sb.dev.Name(), err)
+		}
+	}
+	mounted.Lock()
+	if mounted.m[sb.node] == sb {
+		delete(mounted.m, sb.node)
+	}
+	mounted.Unlock()
+	if sb.node != nil {
+		klog.Infof("EXT4-fs (%s): unmounting filesystem %s.", sb.dev.Name(), uuidString(sb.s.UUID))
+		sb.node.Close(sb)
+	}
+}
