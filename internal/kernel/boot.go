@@ -76,6 +76,7 @@ type Kernel struct {
 
 	cfg      Config
 	exitCode atomic.Int32 // /proc/exitcode
+	ns       *vfs.Namespace
 	halted   chan Outcome
 }
 
@@ -108,8 +109,22 @@ func (k *Kernel) end(o Outcome) {
 	}
 }
 
-// Wait returns when the guest has ended.
-func (k *Kernel) Wait() Outcome { return <-k.halted }
+// Wait returns when the guest has ended. After the command of Exec the root is left clean, as an init would leave it.
+func (k *Kernel) Wait() Outcome {
+	o := <-k.halted
+	if k.cfg.HasExec && o.Kind != task.HaltPanic {
+		c := newBootCaller(k.ns)
+		if err := vfs.Sync(c); err != nil {
+			klog.Errf("init: sync: %v", err)
+		}
+		if root := k.ns.Root().Mount; !root.Readonly() {
+			if err := root.Super().Remount(c, unix.MS_RDONLY, ""); err != nil {
+				klog.Warnf("init: the root stays writable: %v", err)
+			}
+		}
+	}
+	return o
+}
 
 // Boot sets the kernel up on a platform and starts the first program. An error means that the guest cannot run at all; a
 // missing root or init is a guest panic, as on Linux.
@@ -140,6 +155,7 @@ func (k *Kernel) Boot(p platform.Platform) error {
 	if err != nil {
 		return err
 	}
+	k.ns = ns
 	if k.cfg.HasExec {
 		return k.startExec(ns)
 	}
