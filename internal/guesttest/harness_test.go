@@ -98,10 +98,9 @@ type program struct {
 	user    string // "", "nobody" or "root"
 	seconds int
 	expect  string // what it prints, instead of what the host does
-	any     bool   // several of its processes print: lines come in any order
 }
 
-var header = regexp.MustCompile(`(?m)^// (user|time|expect|order): ?(.*)$`)
+var header = regexp.MustCompile(`(?m)^// (user|time|expect): ?(.*)$`)
 
 func readProgram(name, source string) (program, error) {
 	p := program{name: name, source: source, seconds: 20}
@@ -113,8 +112,6 @@ func readProgram(name, source string) (program, error) {
 		switch m[1] {
 		case "user":
 			p.user = m[2]
-		case "order":
-			p.any = m[2] == "any"
 		case "time":
 			if p.seconds, err = strconv.Atoi(m[2]); err != nil {
 				return p, fmt.Errorf("%s: %w", source, err)

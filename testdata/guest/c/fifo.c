@@ -1,5 +1,4 @@
 // FIFOs: who waits for whom in open, end of file, O_RDWR.
-// order: any
 #include "t.h"
 static void h(int s) {}
 int main(void) {

@@ -1,5 +1,4 @@
 // Job control over a pseudoterminal: sessions, groups, SIGTTIN, SIGTTOU, orphans, ^C, ^Z, hang up.
-// order: any
 #include "t.h"
 #include <pty.h>
 #include <termios.h>
