@@ -3,6 +3,8 @@ package skas
 import (
 	"os"
 	"slices"
+	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -310,5 +312,70 @@ func TestEmptyTable(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.Close()
+	}
+}
+
+// The signals with which the Go runtime preempts goroutines interrupt host calls of the notify lane; no answer is lost.
+func TestSignalsLoseNoAnswer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes 300 processes")
+	}
+	k := newKernel(t, Config{Seccomp: On, Shards: 1})
+	var stuck atomic.Int32
+	release := make(chan struct{})
+	k.onCall = func(th platform.Thread, nr int32, a *platform.Args) (platform.Return, bool) {
+		if nr != unix.SYS_NANOSLEEP {
+			return platform.Return{}, false
+		}
+		stuck.Add(1)
+		<-release
+		return platform.Return{Value: 99}, true
+	}
+	var tasks []*task
+	start := func(prog int, arg uint64) {
+		tk := k.load(prog, arg)
+		tk.th.Resume()
+		tasks = append(tasks, tk)
+	}
+	// Calls that wait in their notifications make the host hold the listener's lock for long, so that others meet it.
+	sleepers, counters, calls := 300, 16, uint64(500)
+	if os.Getenv("SKASTEST_LONG") != "" {
+		sleepers, counters, calls = 1500, 64, 3000
+	}
+	for range sleepers {
+		start(progSleep, 0)
+	}
+	eventually(t, "all sleep", func() bool { return int(stuck.Load()) == sleepers })
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			list, _ := os.ReadDir("/proc/self/task")
+			for _, e := range list {
+				if tid, err := strconv.Atoi(e.Name()); err == nil {
+					tgkill(os.Getpid(), tid, unix.SIGURG)
+				}
+			}
+			select {
+			case <-done:
+				return
+			default:
+			}
+		}
+	}()
+	defer func() { close(done); <-ended }()
+	for range counters {
+		start(progCount, calls)
+	}
+	for _, tk := range tasks[sleepers:] {
+		if got := tk.finish(); !slices.Equal(got, []int64{int64(calls)}) {
+			t.Error(got)
+		}
+	}
+	close(release)
+	for _, tk := range tasks[:sleepers] {
+		if got := tk.finish(); !slices.Equal(got, []int64{99}) {
+			t.Fatal(got)
+		}
 	}
 }

@@ -37,10 +37,15 @@ func notifRecv(fd int, n *notification) syscall.Errno {
 	return e
 }
 
-// notifSend answers a call.
+// notifSend answers a call. A signal of the Go runtime that arrives while the host waits for the listener's lock makes it
+// give up (EINTR) without having taken the answer.
 func notifSend(fd int, r *notifyResponse) syscall.Errno {
-	_, _, e := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(fd), unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(r)))
-	return e
+	for {
+		_, _, e := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(fd), unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(r)))
+		if e != unix.EINTR {
+			return e
+		}
+	}
 }
 
 // notifSyncWakeUp asks the host to keep caller and receiver on one CPU (Linux 6.6).
