@@ -7,7 +7,7 @@ export CGO_ENABLED := 0
 ROOT    := cmd/linux/root/root.cpio
 BUSYBOX := build/busybox
 
-.PHONY: all linux userland test race lint fmt bench fuzz docs demo install help clean check-go
+.PHONY: all linux userland test race lint fmt bench crash fuzz docs demo install help clean check-go
 
 all: linux ## Build ./linux with its built-in root (the default)
 
@@ -46,6 +46,10 @@ fmt: ## Format the code
 BENCH ?=
 bench: linux ## Compare with the host and with linux.uml (BENCH=-quick for a short look)
 	$(GO) run ./internal/bench $(BENCH)
+
+ROUNDS ?= 100
+crash: linux ## Kill guests at work on disks of every kind, ROUNDS (100) times each
+	CRASH_ROUNDS=$(ROUNDS) GUESTTEST_LINUX=$(CURDIR)/linux $(GO) test -v -timeout 0 -run '^TestCrash$$' ./internal/guesttest
 
 T ?= 30s
 fuzz: ## Run every fuzz test for T (30s)
