@@ -2,6 +2,8 @@ package skas
 
 import (
 	"strconv"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -11,6 +13,9 @@ import (
 // memfile is a memory object of the host that guests can map.
 type memfile struct {
 	host platform.HostFile
+
+	mu      sync.Mutex
+	windows [][]byte // each from the object's start, and longer than the one before
 }
 
 // newMemfd makes a memory object and opens it twice: for both, and for reading only.
@@ -84,6 +89,50 @@ func whole(p []byte, off int64, f func([]byte, int64) (int, error)) (int, error)
 	return done, nil
 }
 
+const (
+	windowMin = 4 << 20
+	windowMax = 16 << 30
+	// windowsMost bounds what our own address space is cut into, of which the host allows some 65,000 pieces.
+	windowsMost = 8192
+)
+
+var windows atomic.Int64
+
+// Window implements platform.Memfile.
+func (m *memfile) Window(off int64, n int, fill bool) []byte {
+	end := off + int64(n)
+	if off < 0 || end < off || end > windowMax {
+		return nil
+	}
+	const seekHole = 4 // SEEK_HOLE, lseek(2)
+	if !fill {
+		if hole, err := unix.Seek(m.host.RW, off, seekHole); err != nil || hole < end {
+			return nil
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if k := len(m.windows); k > 0 && int64(len(m.windows[k-1])) >= end {
+		return m.windows[k-1][off:end]
+	}
+	size := int64(windowMin)
+	for size < end {
+		size *= 2
+	}
+	if windows.Add(1) > windowsMost {
+		windows.Add(-1)
+		return nil
+	}
+	w, err := unix.Mmap(m.host.RW, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_NORESERVE)
+	if err != nil {
+		windows.Add(-1)
+		return nil
+	}
+	// A copy may still be under way in a shorter one: that goes with the object.
+	m.windows = append(m.windows, w)
+	return w[off:end]
+}
+
 // Truncate implements platform.Memfile.
 func (m *memfile) Truncate(size int64) error { return unix.Ftruncate(m.host.RW, size) }
 
@@ -109,6 +158,10 @@ func (m *memfile) Close() error {
 	if m.host.OnClose != nil {
 		m.host.OnClose()
 	}
+	for _, w := range m.windows {
+		_ = unix.Munmap(w)
+	}
+	windows.Add(-int64(len(m.windows)))
 	unix.Close(m.host.RO)
 	return unix.Close(m.host.RW)
 }

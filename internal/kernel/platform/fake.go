@@ -57,8 +57,12 @@ type fakeMemfile struct {
 	host *HostFile
 }
 
-func (m *fakeMemfile) Host() *HostFile  { return m.host }
-func (m *fakeMemfile) Close() error     { return nil }
+func (m *fakeMemfile) Host() *HostFile { return m.host }
+func (m *fakeMemfile) Close() error    { return nil }
+
+// Window is missing.
+func (m *fakeMemfile) Window(int64, int, bool) []byte { return nil }
+
 func (m *fakeMemfile) Allocated() int64 { m.mu.Lock(); defer m.mu.Unlock(); return int64(len(m.data)) }
 
 func (m *fakeMemfile) ReadAt(p []byte, off int64) (int, error) {

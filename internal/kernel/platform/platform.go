@@ -294,6 +294,11 @@ type Memfile interface {
 	Punch(off, n int64) error
 	// Allocated is the number of bytes of memory it holds.
 	Allocated() int64
+	// Window is the object's own memory from off on, for copies to and from guest memory (uio.IO.Guest) without a buffer
+	// between. Nothing else may touch it: where the object has been cut or the host has no memory, such a copy ends early,
+	// but a load or store of ours would end the kernel. A copy fills holes; without fill it is nil where there are any. It
+	// may always be nil.
+	Window(off int64, n int, fill bool) []byte
 	Host() *HostFile
 	Close() error
 }

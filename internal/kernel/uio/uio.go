@@ -75,6 +75,9 @@ func FromBytes(p []byte) *Src { s := new(Src); s.ResetBytes(p); return s }
 // Len is how many bytes are left.
 func (io *IO) Len() int { return io.left }
 
+// Guest reports whether the buffer is in guest memory.
+func (io *IO) Guest() bool { return io.mem != nil }
+
 // Done is how many bytes were moved since Reset.
 func (io *IO) Done() int { return io.total - io.left }
 

@@ -123,6 +123,16 @@ func (in *inode) reserve(off, n int64) error {
 	return nil
 }
 
+// holds reports whether all pages of a range have been written or reserved.
+func (d *data) holds(off, n int64) bool {
+	for idx, last := off/pageSize, (off+n-1)/pageSize; idx <= last; idx++ {
+		if d.have[idx/64]>>(idx%64)&1 == 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // truncate sets the size. The caller holds mu.
 func (in *inode) truncate(size int64) error {
 	d := &in.data
@@ -201,6 +211,12 @@ func hostError(err error) error {
 	return unix.EIO
 }
 
+const (
+	// windowLeast is the shortest copy for which looking up a Memfile's window is worth it, windowMost the longest.
+	windowLeast = 16 << 10
+	windowMost  = 1 << 20
+)
+
 var buffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
 
 // read copies from off to dst.
@@ -217,8 +233,19 @@ func (in *inode) read(dst *uio.Dst, off int64) (int, error) {
 		buf := buffers.Get().(*[]byte)
 		defer buffers.Put(buf)
 		for dst.Len() > 0 {
+			at := off + int64(done)
+			if n := min(dst.Len(), windowMost); n >= windowLeast && dst.Guest() && in.data.holds(at, int64(n)) {
+				if w := in.data.mem.Window(at, n, true); w != nil {
+					k, err := dst.CopyOut(w)
+					done += k
+					if err != nil {
+						return done, err
+					}
+					continue
+				}
+			}
 			p := (*buf)[:min(dst.Len(), len(*buf))]
-			k, err := in.data.mem.ReadAt(p, off+int64(done))
+			k, err := in.data.mem.ReadAt(p, at)
 			if err != nil && k == 0 {
 				return done, hostError(err)
 			}
@@ -345,6 +372,16 @@ func (in *inode) writeMem(src *uio.Src, off int64) (int, error) {
 	done := 0
 	for src.Len() > 0 {
 		at := off + int64(done)
+		if n := min(src.Len(), windowMost); n >= windowLeast && src.Guest() && at+int64(n) <= in.attr.Size && in.reserve(at, int64(n)) == nil {
+			if w := in.data.mem.Window(at, n, true); w != nil {
+				k, err := src.CopyIn(w)
+				done += k
+				if err == nil {
+					continue
+				}
+				// Guest memory that is not there, or none left on the host: the buffer tells.
+			}
+		}
 		p := (*buf)[:min(src.Len(), len(*buf))]
 		if err := in.reserve(at, int64(len(p))); err != nil {
 			// Not all of it may fit: try to fill the page that is begun.
