@@ -48,7 +48,8 @@ bench: linux ## Compare with the host and with linux.uml (BENCH=-quick for a sho
 	$(GO) run ./internal/bench $(BENCH)
 
 ROUNDS ?= 100
-crash: linux ## Kill guests at work on disks of every kind, ROUNDS (100) times each
+crash: linux ## Kill guests at work on disks and cut their power, ROUNDS (100) times each kind
+	POWERCUT_CUTS=$(ROUNDS) $(GO) test -timeout 0 -run '^TestPowerCut$$' ./internal/kernel/fs/ext4
 	CRASH_ROUNDS=$(ROUNDS) GUESTTEST_LINUX=$(CURDIR)/linux $(GO) test -v -timeout 0 -run '^TestCrash$$' ./internal/guesttest
 
 T ?= 30s

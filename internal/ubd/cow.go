@@ -1,11 +1,10 @@
 package ubd
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,118 +15,48 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
 )
 
-// header is the head of a COW file, in any of its versions.
-type header struct {
-	version    uint32
-	broken     bool // version 3 as 64-bit hosts once wrote it
-	backing    string
-	mtime      uint32
-	size       uint64 // of the backing file
-	sectorSize uint32
-	align      uint32
-	bitmapOff  int64
-	bitmapLen  int64
-	dataOff    int64
-}
-
-const (
-	cowMagic   = 0x4f4f4f4d
-	maxBacking = 4096
-	headerMax  = 4136
-)
-
-// readHeader reads the header of a COW file. It returns nil if the file is not one.
-func readHeader(im *hostImage) (*header, error) {
-	b := make([]byte, headerMax)
-	if err := im.readAt(b, 0); err != nil {
-		return nil, openError(im.name, err)
-	}
-	h, err := decodeHeader(b)
-	if err != nil {
-		return nil, &FileError{im.name, "bad COW header: " + err.Error(), "a COW file of version 1, 2 or 3 (flag d uses the file as it is)", unix.EINVAL}
-	}
-	return h, nil
-}
-
-func decodeHeader(b []byte) (*header, error) {
-	be, ne := binary.BigEndian, binary.NativeEndian
-	h := &header{}
-	var name []byte
-	var align, headLen uint64
-	switch {
-	case ne.Uint32(b) == cowMagic && ne.Uint32(b[4:]) == 1:
-		h.version, name, headLen = 1, b[8:264], 280
-		h.mtime, h.size, h.sectorSize = ne.Uint32(b[264:]), ne.Uint64(b[268:]), ne.Uint32(b[276:])
-	case be.Uint32(b) != cowMagic:
-		return nil, nil
-	case be.Uint32(b[4:]) == 2:
-		h.version, name, headLen = 2, b[8:8+maxBacking], 4120
-		h.mtime, h.size, h.sectorSize = be.Uint32(b[4104:]), be.Uint64(b[4108:]), be.Uint32(b[4116:])
-	case be.Uint32(b[4:]) == 3:
-		at := 0
-		h.version, headLen = 3, 4128
-		if be.Uint32(b[32:]) == 0 {
-			h.broken, at, headLen = true, 4, 4136
-		}
-		h.mtime = be.Uint32(b[8:])
-		h.size, h.sectorSize, align = be.Uint64(b[12+at:]), be.Uint32(b[20+at:]), uint64(be.Uint32(b[24+at:]))
-		if f := be.Uint32(b[28+at:]); f != 0 {
-			return nil, fmt.Errorf("unknown format %d", f)
-		}
-		start := 32
-		if h.broken {
-			start = 40
-		}
-		name = b[start : start+maxBacking]
-	default:
-		return nil, fmt.Errorf("unknown version %d", be.Uint32(b[4:]))
-	}
-	end := bytes.IndexByte(name, 0)
-	if end <= 0 {
-		return nil, errors.New("no backing file name")
-	}
-	h.backing = string(name[:end])
-	if h.sectorSize == 0 || h.sectorSize%bdev.SectorSize != 0 || h.sectorSize > 1<<20 {
-		return nil, fmt.Errorf("bad sector size %d", h.sectorSize)
-	}
-	if h.size > 1<<62 {
-		return nil, fmt.Errorf("bad size %d", h.size)
-	}
-	h.layout(headLen, align)
-	return h, nil
-}
-
-// layout computes where bitmap and data are.
-func (h *header) layout(headLen, align uint64) {
-	ss := uint64(h.sectorSize)
-	up := func(n, to uint64) uint64 { return (n + to - 1) / to * to }
-	if h.version < 3 {
-		h.bitmapOff, h.bitmapLen = int64(headLen), int64((h.size+ss-1)/(8*ss))
-		h.dataOff = int64(up(headLen+uint64(h.bitmapLen), ss))
-		return
-	}
-	if align == 0 || align > 1<<30 {
-		align = ss
-	}
-	h.bitmapOff = int64(up(headLen, align))
-	h.bitmapLen = int64((up(h.size, ss)/ss + 7) / 8)
-	h.dataOff = int64(up(uint64(h.bitmapOff+h.bitmapLen), align))
-}
-
-// cow is a disk that is a COW file over a backing file. Sectors are written to the COW file only, first the data, then
-// its bit in the bitmap, so that a killed kernel leaves either the old sector or the new one.
+// cow is a disk that is a COW file over a backing file. Sectors are written to the COW file only, and the bitmap in the
+// file is never ahead of the data: a bit is written once the data that it stands for is durable, so that whatever a power
+// cut leaves of the host's file is the old sector or the new one, and not a hole. Until then the bit is in memory only; a
+// flush writes it, and so does a timer, so that a killed kernel has lost no more than a disk with a write cache would.
 type cow struct {
 	name    string
 	h       *header
 	file    *hostImage
+	io      storage // file, for its content
 	backing *hostImage
 	ro      bool
+	through bool // O_SYNC: what is written is durable
+	noPunch bool // flag t
 
-	// mu guards the bitmap, in memory and in the file.
+	// flushMu serialises flushes; it comes before mu.
+	flushMu sync.Mutex
+	// +checklocks:flushMu
+	closed bool
+
+	// mu guards the bitmap in memory.
 	mu sync.RWMutex
 	// +checklocks:mu
 	bitmap []byte
+	// +checklocks:mu
+	ahead map[int64]struct{} // the pieces of the bitmap that are newer than the file
+	// +checklocks:mu
+	timer *time.Timer
 }
+
+// storage is the content of a COW file. Tests have one that remembers what was written and what is durable.
+type storage interface {
+	readAt(p []byte, off int64) error
+	writeAt(p []byte, off int64) error
+	sync() error
+	fallocate(mode uint32, off, n int64) error
+}
+
+// bitmapPiece is the unit in which the bitmap is written, and bitmapDelay how long a piece may stay in memory.
+const (
+	bitmapPiece = 512
+	bitmapDelay = time.Second
+)
 
 // openCow opens the pair of a COW file and its backing file. The COW file is made if it does not exist.
 func openCow(name string, sp *Spec, backing string) (Device, error) {
@@ -144,74 +73,13 @@ func openCow(name string, sp *Spec, backing string) (Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cow{name: name, file: file, ro: file.ro}
+	c := &cow{name: name, file: file, io: file, ro: file.ro, through: sp.Sync, noPunch: sp.NoTrim, ahead: map[int64]struct{}{}}
 	if err := c.open(sp, backing); err != nil {
+		c.ro = true
 		_ = c.Close()
 		return nil, err
 	}
 	return c, nil
-}
-
-// createCow makes an empty COW file (version 3).
-func createCow(file, backing string) error {
-	klog.Infof("Creating \"%s\" as COW file for \"%s\"", file, backing)
-	im, err := openImage(backing, false, false)
-	if err != nil {
-		return err
-	}
-	defer im.close()
-	var st unix.Stat_t
-	if err := unix.Fstat(im.fd, &st); err != nil {
-		return openError(backing, err)
-	}
-	h := &header{version: 3, mtime: uint32(st.Mtim.Sec), size: uint64(im.size), sectorSize: bdev.SectorSize, align: cowAlign}
-	if h.backing, err = storedName(file, backing); err != nil {
-		return err
-	}
-	h.layout(cowHeaderLen, cowAlign)
-	fd, err := unix.Open(file, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o644)
-	if err != nil {
-		return openError(file, err)
-	}
-	out := &hostImage{name: file, fd: fd, rofd: -1}
-	defer out.close()
-	err = out.writeAt(h.encode(), 0)
-	if err == nil {
-		err = out.writeAt([]byte{0}, h.dataOff+max(int64(h.size)-1, 0))
-	}
-	if err != nil {
-		_ = unix.Unlink(file)
-		return &FileError{file, "the COW header cannot be written: " + err.Error(), "a file system with room for the COW file", err}
-	}
-	return nil
-}
-
-// storedName is the absolute name of the backing file as the header keeps it.
-func storedName(file, backing string) (string, error) {
-	name := absolute(backing)
-	if len(name) >= maxBacking {
-		return "", &FileError{file, "the name of the backing file is too long", fmt.Sprintf("at most %d characters", maxBacking-1), unix.ENAMETOOLONG}
-	}
-	return name, nil
-}
-
-// Layout of a version 3 header as it is written.
-const (
-	cowHeaderLen = 4128
-	cowAlign     = 4096
-)
-
-// encode makes the bytes of a version 3 header.
-func (h *header) encode() []byte {
-	b, be := make([]byte, cowHeaderLen), binary.BigEndian
-	be.PutUint32(b, cowMagic)
-	be.PutUint32(b[4:], 3)
-	be.PutUint32(b[8:], h.mtime)
-	be.PutUint64(b[12:], h.size)
-	be.PutUint32(b[20:], h.sectorSize)
-	be.PutUint32(b[24:], h.align)
-	copy(b[32:], h.backing)
-	return b
 }
 
 func (c *cow) open(sp *Spec, backing string) (err error) {
@@ -236,8 +104,9 @@ func (c *cow) open(sp *Spec, backing string) (err error) {
 			return err
 		}
 	}
-	if !c.ro && (c.h.version < 3 || c.h.sectorSize != bdev.SectorSize) {
-		klog.Warnf("%s: %s is a COW file of version %d: it is used read-only", c.name, sp.File, c.h.version)
+	if !c.ro && (c.h.sectorSize != bdev.SectorSize || c.h.bitmapLen*8 < c.Size()/bdev.SectorSize) {
+		// Old versions forget the last sectors if their number is no multiple of 8.
+		klog.Warnf("%s: %s is a COW file of version %d that cannot hold every sector: it is used read-only", c.name, sp.File, c.h.version)
 		c.ro = true
 	}
 	if err := c.switchBacking(sp); err != nil {
@@ -275,9 +144,9 @@ func (c *cow) switchBacking(sp *Spec) error {
 		return err
 	}
 	klog.Infof("Switching backing file to '%s'", sp.Backing)
-	b, at := make([]byte, maxBacking), int64(32)
-	if c.h.broken {
-		at = 40
+	b, at := c.h.nameField()
+	if len(name) >= len(b) {
+		return &FileError{sp.File, "the name of the backing file is too long", fmt.Sprintf("at most %d characters", len(b)-1), unix.ENAMETOOLONG}
 	}
 	copy(b, name)
 	if err := c.file.writeAt(b, at); err != nil {
@@ -343,7 +212,7 @@ func (c *cow) ReadAt(p []byte, off int64) (int, error) {
 		inCow, n := c.in(off+at, int64(len(p))-at)
 		var err error
 		if inCow {
-			err = c.file.readAt(p[at:at+n], c.h.dataOff+off+at)
+			err = c.io.readAt(p[at:at+n], c.h.dataOff+off+at)
 		} else {
 			err = c.backing.readAt(p[at:at+n], off+at)
 		}
@@ -363,7 +232,7 @@ func (c *cow) WriteAt(p []byte, off int64) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if err := c.file.writeAt(p, c.h.dataOff+off); err != nil {
+	if err := c.io.writeAt(p, c.h.dataOff+off); err != nil {
 		return 0, err
 	}
 	if err := c.mark(off/bdev.SectorSize, (off+int64(len(p)))/bdev.SectorSize); err != nil {
@@ -372,7 +241,7 @@ func (c *cow) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// mark sets the bits of sectors [first, end), in whole words of 8 bytes, in the file and then in memory.
+// mark sets the bits of sectors [first, end), whose data has been written.
 func (c *cow) mark(first, end int64) error {
 	c.mu.RLock()
 	all := true
@@ -384,32 +253,99 @@ func (c *cow) mark(first, end int64) error {
 		return nil
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	from, to := first/64*8, min((end+63)/64*8, int64(len(c.bitmap)))
-	words := append([]byte(nil), c.bitmap[from:to]...)
 	for s := first; s < end; s++ {
-		words[s/8-from] |= 1 << (s % 8)
+		c.bitmap[s/8] |= 1 << (s % 8)
 	}
-	if err := c.file.writeAt(words, c.h.bitmapOff+from); err != nil {
-		return err
+	for n := first / 8 / bitmapPiece; n <= (end-1)/8/bitmapPiece; n++ {
+		c.ahead[n] = struct{}{}
 	}
-	copy(c.bitmap[from:], words)
+	if c.timer == nil && !c.through {
+		c.timer = time.AfterFunc(bitmapDelay, func() {
+			if err := c.Flush(); err != nil {
+				klog.Errf("%s: the bitmap cannot be written: %v", c.name, err)
+			}
+		})
+	}
+	c.mu.Unlock()
+	if c.through {
+		return c.Flush()
+	}
 	return nil
 }
 
-// Flush is bdev.Device's.
+// Flush is bdev.Device's: first the data becomes durable, then the bits that say that it is there.
 func (c *cow) Flush() error {
 	if c.ro {
 		return nil
 	}
-	return c.file.sync()
+	c.flushMu.Lock()
+	defer c.flushMu.Unlock()
+	if c.closed { // a timer comes late
+		return nil
+	}
+	// Bits that are set from here on stand for data that the sync below may miss.
+	c.mu.Lock()
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
+	}
+	pieces := make(map[int64][]byte, len(c.ahead))
+	for n := range c.ahead {
+		at := n * bitmapPiece
+		pieces[n] = slices.Clone(c.bitmap[at:min(at+bitmapPiece, int64(len(c.bitmap)))])
+	}
+	clear(c.ahead)
+	c.mu.Unlock()
+	err := c.io.sync()
+	for n, p := range pieces {
+		if err == nil {
+			err = c.io.writeAt(p, c.h.bitmapOff+n*bitmapPiece)
+		}
+	}
+	if err == nil && len(pieces) > 0 {
+		err = c.io.sync()
+	}
+	if err != nil {
+		c.mu.Lock()
+		for n := range pieces {
+			c.ahead[n] = struct{}{}
+		}
+		c.mu.Unlock()
+	}
+	return err
 }
 
-// Discard is not supported: what is dropped would show the backing file again.
-func (c *cow) Discard(int64, int64) error { return unix.EOPNOTSUPP }
+// Discard gives back what the COW file has of a range. Sectors of the backing file stay: there is nothing to give back.
+func (c *cow) Discard(off, n int64) error {
+	if c.noPunch {
+		return unix.EOPNOTSUPP
+	}
+	if c.ro {
+		return unix.EROFS
+	}
+	for n > 0 {
+		inCow, k := c.in(off, n)
+		if inCow {
+			if err := c.io.fallocate(unix.FALLOC_FL_PUNCH_HOLE, c.h.dataOff+off, k); err != nil {
+				return err
+			}
+		}
+		off, n = off+k, n-k
+	}
+	return nil
+}
 
-// WriteZeroes writes zeroes.
+// WriteZeroes makes a hole in the COW file over the range, or writes zeroes if the host cannot do that.
 func (c *cow) WriteZeroes(off, n int64) error {
+	if c.ro {
+		return unix.EROFS
+	}
+	if n == 0 {
+		return nil
+	}
+	if err := c.io.fallocate(unix.FALLOC_FL_PUNCH_HOLE, c.h.dataOff+off, n); err == nil {
+		return c.mark(off/bdev.SectorSize, (off+n)/bdev.SectorSize)
+	}
 	zero := make([]byte, min(n, 1<<20))
 	for n > 0 {
 		k := min(n, int64(len(zero)))
@@ -421,10 +357,8 @@ func (c *cow) WriteZeroes(off, n int64) error {
 	return nil
 }
 
-// Limits are those of UML's disks, without discard.
-func (c *cow) Limits() bdev.Limits {
-	return bdev.Limits{PhysicalBlock: bdev.SectorSize, WriteCache: true}
-}
+// Limits are those of UML's disks.
+func (c *cow) Limits() bdev.Limits { return limits(!c.noPunch && !c.ro) }
 
 // View is bdev.Viewer's for ranges that are wholly in the backing file.
 func (c *cow) View(off, n int64) []byte {
@@ -446,12 +380,16 @@ func (c *cow) HostRange(off, n int64) (h *platform.HostFile, hostOff, length int
 	return c.backing.hostRange(off, k, true)
 }
 
-// Close closes both files.
+// Close writes the rest of the bitmap and closes both files.
 func (c *cow) Close() error {
+	err := c.Flush()
+	c.flushMu.Lock()
+	defer c.flushMu.Unlock()
+	c.closed = true
 	for _, im := range []*hostImage{c.file, c.backing} {
 		if im != nil {
 			im.close()
 		}
 	}
-	return nil
+	return err
 }

@@ -228,6 +228,24 @@ func (im *hostImage) sync() error {
 	}
 }
 
+// fallocate is fallocate(2) without a change of the size: EOPNOTSUPP if the host's file system cannot do it.
+func (im *hostImage) fallocate(mode uint32, off, n int64) error {
+	if im.ro {
+		return unix.EROFS
+	}
+	for {
+		switch err := unix.Fallocate(im.fd, mode|unix.FALLOC_FL_KEEP_SIZE, off, n); err {
+		case unix.EINTR:
+		case nil:
+			return nil
+		case unix.EOPNOTSUPP, unix.ENOSYS, unix.ENODEV, unix.EINVAL:
+			return unix.EOPNOTSUPP
+		default:
+			return guestErrno(err)
+		}
+	}
+}
+
 // hostRange is Mapper's for the file.
 func (im *hostImage) hostRange(off, n int64, immutable bool) (*platform.HostFile, int64, int64, bool) {
 	const page = 4096
@@ -325,28 +343,11 @@ func (r *raw) Discard(off, n int64) error {
 	if r.noPunch || r.noTrim.Load() {
 		return unix.EOPNOTSUPP
 	}
-	err := r.fallocate(unix.FALLOC_FL_PUNCH_HOLE, off, n)
+	err := r.im.fallocate(unix.FALLOC_FL_PUNCH_HOLE, off, n)
 	if err == unix.EOPNOTSUPP {
 		r.noTrim.Store(true)
 	}
 	return err
-}
-
-func (r *raw) fallocate(mode uint32, off, n int64) error {
-	if r.im.ro {
-		return unix.EROFS
-	}
-	for {
-		switch err := unix.Fallocate(r.im.fd, mode|unix.FALLOC_FL_KEEP_SIZE, off, n); err {
-		case unix.EINTR:
-		case nil:
-			return nil
-		case unix.EOPNOTSUPP, unix.ENOSYS, unix.ENODEV, unix.EINVAL:
-			return unix.EOPNOTSUPP
-		default:
-			return guestErrno(err)
-		}
-	}
 }
 
 // WriteZeroes zeroes a range of the file, by writing if the host has nothing better.
@@ -355,7 +356,7 @@ func (r *raw) WriteZeroes(off, n int64) error {
 		return unix.EROFS
 	}
 	if !r.noZero.Load() {
-		err := r.fallocate(unix.FALLOC_FL_ZERO_RANGE, off, n)
+		err := r.im.fallocate(unix.FALLOC_FL_ZERO_RANGE, off, n)
 		if err != unix.EOPNOTSUPP {
 			return err
 		}
@@ -386,9 +387,11 @@ func (r *raw) HostRange(off, n int64) (h *platform.HostFile, hostOff, length int
 }
 
 // Limits are those of UML's disks.
-func (r *raw) Limits() bdev.Limits {
+func (r *raw) Limits() bdev.Limits { return limits(!r.noPunch && !r.im.ro) }
+
+func limits(discard bool) bdev.Limits {
 	l := bdev.Limits{PhysicalBlock: bdev.SectorSize, WriteCache: true}
-	if !r.noPunch && !r.im.ro {
+	if discard {
 		l.DiscardGranularity, l.DiscardMax = bdev.SectorSize, 32768
 	}
 	return l
