@@ -22,6 +22,7 @@ import (
 
 func main() {
 	host.Janitor()
+	runTool()
 	cfg, err := cmdline.Parse(os.Args[1:])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -12,7 +12,7 @@ import (
 // TestMain makes the test binary the command linux of the scripts, and the helpers that it starts of itself.
 func TestMain(m *testing.M) {
 	host.Janitor()
-	testscript.Main(m, map[string]func(){"linux": main})
+	testscript.Main(m, map[string]func(){"linux": main, "uml_mkcow": main, "uml_moo": main})
 }
 
 // TestScript runs the scripts of testdata/script. Each has a home directory of its own, which must not have any umid

@@ -32,19 +32,6 @@ func TestDuration(t *testing.T) {
 	}
 }
 
-func TestRootDevice(t *testing.T) {
-	for spec, want := range map[string][2]uint32{
-		"98:0": {98, 0}, "98:17": {98, 17}, "6200": {98, 0}, "6210": {98, 16}, "0x62": {}, "/dev/ubda": {98, 0}, "/dev/ubda1": {98, 1},
-		"ubdb": {98, 16}, "/dev/ubdp15": {98, 255}, "/dev/ubd0": {98, 0}, "/dev/ubd/0": {98, 0}, "/dev/ubd/disc0": {98, 0}, "/dev/ubd15": {98, 240},
-		"/dev/ubd16": {}, "/dev/ubdq": {}, "/dev/ubda16": {}, "/dev/ubda0": {}, "/dev/sda": {}, "/dev/root": {}, "": {}, "98:": {}, "PARTUUID=1-1": {}, "/dev/ubd": {},
-	} {
-		ma, mi, ok := RootDevice(spec)
-		if ok != (want[0] != 0) || ok && (ma != want[0] || mi != want[1]) {
-			t.Errorf("RootDevice(%q) = %d:%d %v, want %d:%d", spec, ma, mi, ok, want[0], want[1])
-		}
-	}
-}
-
 func TestHasUBD(t *testing.T) {
 	c, err := Parse([]string{"ubd1=x", "ubdc=y", "ubd0x3r=z"})
 	if err != nil {

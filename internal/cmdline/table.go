@@ -46,7 +46,7 @@ func init() {
 		{"ncpus=", []string{"ncpus="}, "ncpus=<n>", "How many CPUs the guest sees. The default is all that the host has.", setNCPUs},
 
 		{"root=", []string{"root="}, "root=<device>",
-			"The root file system: /dev/ubda, /dev/ubd0, 98:0, 6200 or PARTUUID=..., or with rootfstype=hostfs /dev/root for a\ndirectory of the host. The default is 98:0, the first disk. Example: root=/dev/ubda1",
+			"The root file system: /dev/ubda1, /dev/ubd0, 98:0, 6200, UUID=..., LABEL=..., PARTUUID=... or PARTLABEL=..., or with\nrootfstype=hostfs /dev/root for a directory of the host. The default is 98:0, the first disk. Example: root=/dev/ubda1",
 			func(p *parser, _, v string) disposition { p.c.Root, p.rootGiven = v, true; return taken }},
 		{"initrd=", []string{"initrd="}, "initrd=<host file>",
 			"A cpio archive (plain or compressed) on the host that becomes the first root.",

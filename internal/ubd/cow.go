@@ -65,7 +65,8 @@ func openCow(name string, sp *Spec, backing string) (Device, error) {
 		if sp.ReadOnly {
 			return nil, &FileError{sp.File, "the COW file does not exist", "an existing COW file (flag r never makes one)", unix.ENOENT}
 		}
-		if err := createCow(sp.File, backing); err != nil {
+		klog.Infof("Creating \"%s\" as COW file for \"%s\"", sp.File, backing)
+		if err := createCow(sp.File, backing, false); err != nil {
 			return nil, err
 		}
 		file, err = openImage(sp.File, true, sp.Sync)

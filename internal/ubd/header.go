@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/bdev"
-	"github.com/user-mode-linux/linux/internal/kernel/klog"
 )
 
 // header is the head of a COW file, in any of its versions.
@@ -106,6 +105,17 @@ func (h *header) nameField() (room []byte, off int64) {
 	return make([]byte, maxBacking), 32
 }
 
+// mtimeField is the backing file's time as the header has it, and says where in the file that is.
+func (h *header) mtimeField(mtime uint32) (b []byte, off int64) {
+	switch h.version {
+	case 1:
+		return binary.NativeEndian.AppendUint32(nil, mtime), 264
+	case 2:
+		return binary.BigEndian.AppendUint32(nil, mtime), 4104
+	}
+	return binary.BigEndian.AppendUint32(nil, mtime), 8
+}
+
 // layout computes where bitmap and data are.
 func (h *header) layout(headLen, align uint64) {
 	ss := uint64(h.sectorSize)
@@ -123,9 +133,8 @@ func (h *header) layout(headLen, align uint64) {
 	h.dataOff = int64(up(uint64(h.bitmapOff+h.bitmapLen), align))
 }
 
-// createCow makes an empty COW file (version 3).
-func createCow(file, backing string) error {
-	klog.Infof("Creating \"%s\" as COW file for \"%s\"", file, backing)
+// createCow makes an empty COW file (version 3). With force one that is there is overwritten.
+func createCow(file, backing string, force bool) error {
 	im, err := openImage(backing, false, false)
 	if err != nil {
 		return err
@@ -140,7 +149,14 @@ func createCow(file, backing string) error {
 		return err
 	}
 	h.layout(cowHeaderLen, cowAlign)
-	fd, err := unix.Open(file, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o644)
+	flags := unix.O_RDWR | unix.O_CREAT | unix.O_EXCL | unix.O_CLOEXEC
+	if force {
+		flags ^= unix.O_EXCL | unix.O_TRUNC
+		if unix.Stat(file, &st) == nil && uint64(st.Dev) == im.host.ID.Dev && st.Ino == im.host.ID.Ino {
+			return &FileError{file, "it is the backing file", "another name for the COW file", unix.EINVAL}
+		}
+	}
+	fd, err := unix.Open(file, flags, 0o644)
 	if err != nil {
 		return openError(file, err)
 	}

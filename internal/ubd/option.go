@@ -28,6 +28,7 @@ type Spec struct {
 // The texts that the option's errors have always had.
 var (
 	errUnit     = errors.New("Couldn't parse device number")
+	errInvalid  = fmt.Errorf("Invalid device number - must be between 0 and %d", MaxUnits-1)
 	errRange    = errors.New("Device number out of range")
 	errFlag     = errors.New("Expected '=' or flag letter (r, s, c, t or d)")
 	errMany     = errors.New("Too many flags specified")

@@ -190,8 +190,51 @@ func TestSet(t *testing.T) {
 	}
 	n.Close(nil)
 	must(t, s.Remove(3))
+	if err := s.Remove(3); err != unix.ENODEV {
+		t.Errorf("remove again: %v", err)
+	}
 	if bdev.Lookup("ubdd") != nil || s.Query(3) != "" {
 		t.Error("still there")
+	}
+}
+
+// TestDriver has disks come and go as the management console asks for it.
+func TestDriver(t *testing.T) {
+	var s Set
+	d := s.Driver()
+	p := imageFile(t, make([]byte, 4096))
+	must(t, d.Config("5r="+p))
+	if q, err := d.Query("5"); q != p || err != nil {
+		t.Errorf("query: %q %v", q, err)
+	}
+	if q, err := d.Query("f"); q != p || err != nil {
+		t.Errorf("query by letter: %q %v", q, err)
+	}
+	if q, err := d.Query("6"); q != "" || err != nil {
+		t.Errorf("query of nothing: %q %v", q, err)
+	}
+	fails := func(err error, errno unix.Errno, text string) {
+		t.Helper()
+		if err == nil || !strings.HasPrefix(err.Error(), text) || errno != 0 && !errors.Is(err, errno) {
+			t.Errorf("got %v, want %q (%v)", err, text, errno)
+		}
+	}
+	fails(d.Config("5="+p), unix.EBUSY, "Device is already configured")
+	fails(d.Config("7=/no/such/file"), unix.ENOENT, "Couldn't determine size of device's file")
+	fails(d.Config("16="+p), 0, "Device number out of range")
+	fails(d.Config("x"), 0, "Device number out of range")
+	fails(d.Config("7q="+p), 0, "Expected '=' or flag letter")
+	fails(d.Remove(""), 0, "Couldn't parse device number")
+	fails(d.Remove("99"), 0, "Invalid device number - must be between 0 and 15")
+	n := bdev.Lookup("/dev/ubdf")
+	must(t, n.Open(nil))
+	if err := d.Remove("5"); err != unix.EBUSY {
+		t.Errorf("remove of an open disk: %v", err)
+	}
+	n.Close(nil)
+	must(t, d.Remove("5"))
+	if err := d.Remove("5"); err != unix.ENODEV {
+		t.Errorf("remove again: %v", err)
 	}
 }
 

@@ -147,18 +147,21 @@ func (s *Set) Units() []int {
 	return out
 }
 
-// Remove takes a disk away: EBUSY if it is in use. Removing one that is not there is no error.
+// Remove takes a disk away: EBUSY if it is in use, ENODEV if there is none.
 func (s *Set) Remove(n int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u := s.units[n]
 	if u == nil {
-		return nil
+		return unix.ENODEV
 	}
 	if err := bdev.Unregister(u.disk); err != nil {
 		return err
 	}
 	delete(s.units, n)
+	if err := u.dev.Flush(); err != nil {
+		klog.Errf("%s: flush at the end failed: %v", u.dev.Name(), err)
+	}
 	return u.dev.Close()
 }
 
@@ -182,7 +185,7 @@ func ParseUnit(s string) (int, error) {
 		return 0, errUnit
 	}
 	if n >= MaxUnits {
-		return 0, errRange
+		return 0, errInvalid
 	}
 	return n, nil
 }

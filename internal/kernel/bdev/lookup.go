@@ -9,12 +9,23 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
 
+// Identify tells UUID and label of the file system on a device, "" if there is none; file systems set it.
+var Identify func(d Device) (uuid, label string)
+
 // Lookup finds a node by what people write in root= and mount without a file system to look in: /dev/ubda, ubda1,
-// /dev/ubd0, /dev/ubd/0, /dev/ubd/disc0, 98:0, a hexadecimal device number (6200), PARTUUID= and PARTLABEL=.
-// It returns nil if there is no such device.
+// /dev/ubd0, /dev/ubd/0, /dev/ubd/disc0, 98:0, a hexadecimal device number (6200), PARTUUID= (also with /PARTNROFF=n) and
+// PARTLABEL=, and of file systems UUID= and LABEL=. It returns nil if there is no such device.
 func Lookup(name string) *Node {
 	if v, ok := cutPrefixFold(name, "PARTUUID="); ok {
-		return find(func(n *Node) bool { return n.UUID != "" && strings.EqualFold(n.UUID, v) })
+		return byPartUUID(v)
+	}
+	if v, ok := cutPrefixFold(name, "UUID="); ok {
+		v = strings.Trim(v, `"'`)
+		return identified(func(uuid, _ string) bool { return strings.EqualFold(uuid, v) })
+	}
+	if v, ok := cutPrefixFold(name, "LABEL="); ok {
+		v = strings.Trim(v, `"'`)
+		return identified(func(_, label string) bool { return label == v })
 	}
 	if v, ok := cutPrefixFold(name, "PARTLABEL="); ok {
 		return find(func(n *Node) bool { return n.Label != "" && n.Label == v })
@@ -46,6 +57,35 @@ func Lookup(name string) *Node {
 		return ByRdev(unix.Mkdev(uint32(v>>8&0xfff), uint32(v&0xff|v>>12&0xfff00)))
 	}
 	return nil
+}
+
+// byPartUUID finds a partition by its UUID, or the one whose number is PARTNROFF larger than that of the one with the UUID.
+func byPartUUID(v string) *Node {
+	v, rest, _ := strings.Cut(v, "/")
+	off := 0
+	if rest != "" {
+		num, ok := cutPrefixFold(rest, "PARTNROFF=")
+		var err error
+		if off, err = strconv.Atoi(num); !ok || err != nil {
+			return nil
+		}
+	}
+	base := find(func(n *Node) bool { return n.UUID != "" && strings.EqualFold(n.UUID, v) })
+	if base == nil || off == 0 {
+		return base
+	}
+	return find(func(n *Node) bool { return n.disk == base.disk && n.partno > 0 && n.partno == base.partno+off })
+}
+
+// identified finds a node by the file system on it. A partition is preferred to a disk that begins with it.
+func identified(match func(uuid, label string) bool) *Node {
+	if Identify == nil {
+		return nil
+	}
+	return find(func(n *Node) bool {
+		uuid, label := Identify(n)
+		return (uuid != "" || label != "") && match(uuid, label)
+	})
 }
 
 // byNumber finds "0", "0p1" and "0/part1".

@@ -1,6 +1,7 @@
 package ext4
 
 import (
+	"bytes"
 	"math/bits"
 	"strings"
 	"sync"
@@ -26,8 +27,26 @@ var (
 // boot. Without it such mappings give ENODEV.
 var NewMemfile func(name string) (platform.Memfile, error)
 
+// identify tells UUID and label of the file system on a device.
+func identify(d bdev.Device) (uuid, label string) {
+	b := make([]byte, disk.SuperSize)
+	if d.Size() < disk.SuperOffset+disk.SuperSize {
+		return "", ""
+	}
+	if _, err := d.ReadAt(b, disk.SuperOffset); err != nil {
+		return "", ""
+	}
+	var s disk.Super
+	s.Decode(b)
+	if s.Magic != disk.SuperMagic {
+		return "", ""
+	}
+	return uuidString(s.UUID), string(bytes.TrimRight(s.VolumeName[:], "\x00"))
+}
+
 // Register makes the types known to the vfs, in the order in which Linux tries them for the root.
 func Register() {
+	bdev.Identify = identify
 	for _, t := range []*vfs.FilesystemType{Ext3, Ext2, Ext4} {
 		t.Mount = func(c vfs.Caller, source string, flags uint64, data string) (vfs.SuperBlock, error) {
 			node, err := bdev.Find(c, source)

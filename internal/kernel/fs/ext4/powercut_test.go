@@ -53,7 +53,7 @@ func TestPowerCut(t *testing.T) {
 		args []string
 	}{
 		{"ext4", Ext4, []string{"-b", "1024", "-O", ext4Features}},
-		{"ext4-4k", Ext4, []string{"-b", "4096"}},
+		{"ext4-4k", Ext4, []string{"-t", "ext4", "-b", "4096"}},
 		{"ext3", Ext3, []string{"-t", "ext3", "-b", "1024"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -1,0 +1,22 @@
+package main
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/user-mode-linux/linux/internal/ubd"
+)
+
+// tools are programs for the host that this one is when it is started under their names. They return their exit status.
+var tools = map[string]func(args []string, stderr io.Writer) int{
+	"uml_mkcow": ubd.Mkcow,
+	"uml_moo":   ubd.Moo,
+}
+
+// runTool ends the program if it was started as one of the tools.
+func runTool() {
+	if tool := tools[filepath.Base(os.Args[0])]; tool != nil {
+		os.Exit(tool(os.Args[1:], os.Stderr))
+	}
+}
