@@ -291,6 +291,8 @@ func (m *memMemfile) WriteAt(p []byte, off int64) (int, error) {
 func (m *memMemfile) Truncate(int64) error     { return nil }
 func (m *memMemfile) Punch(off, n int64) error { return nil }
 func (m *memMemfile) Allocated() int64         { return int64(len(m.p)) }
+
+func (m *memMemfile) Window(int64, int, bool) []byte { return nil }
 func (m *memMemfile) Host() *platform.HostFile { return &m.host }
 func (m *memMemfile) Close() error             { *m.open--; return nil }
 
