@@ -58,7 +58,7 @@ func StartJanitor() (mind func(dir string), err error) {
 			break
 		}
 	}
-	janitor, err := startFromOwnThread([]string{janitorName, strconv.Itoa(os.Getpid()), mode}, &os.ProcAttr{
+	_, ended, err := StartProcess("/proc/self/exe", []string{janitorName, strconv.Itoa(os.Getpid()), mode}, &os.ProcAttr{
 		Dir:   "/",
 		Env:   []string{"GOMAXPROCS=1", "GOGC=off"},
 		Files: files,
@@ -71,26 +71,30 @@ func StartJanitor() (mind func(dir string), err error) {
 	AtExit(func() {
 		w.Write([]byte{quit})
 		w.Close()
-		janitor.Wait()
+		<-ended
 	})
 	return func(dir string) { w.WriteString(dir) }, nil
 }
 
-// startFromOwnThread starts a process of this executable from an OS thread that does nothing else from then on. A host
-// process is the child of the thread that made it: a thread of the pool might become a tracer later, which waits for its
-// children and must not find others among them.
-func startFromOwnThread(argv []string, attr *os.ProcAttr) (p *os.Process, err error) {
-	started := make(chan struct{})
+// StartProcess starts a host program. How it ended is sent on ended; the caller must not wait for it otherwise.
+//
+// A host process is the child of the thread that made it, so this is done by a thread that does nothing else until the
+// process has ended: a thread of the pool might become a tracer, which waits for its children and must not find others
+// among them; and Pdeathsig tells of that thread's end.
+func StartProcess(path string, argv []string, attr *os.ProcAttr) (p *os.Process, ended <-chan *os.ProcessState, err error) {
+	started, end := make(chan struct{}), make(chan *os.ProcessState, 1)
 	go func() {
 		runtime.LockOSThread()
-		p, err = os.StartProcess("/proc/self/exe", argv, attr)
+		p, err = os.StartProcess(path, argv, attr)
+		ok := err == nil
 		close(started)
-		if err == nil {
-			select {}
+		if ok {
+			st, _ := p.Wait()
+			end <- st
 		}
 	}()
 	<-started
-	return p, err
+	return p, end, err
 }
 
 // Janitor is the janitor's main function if the program was started as one; otherwise it returns at once. It must be the

@@ -6,6 +6,7 @@ package klog
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -52,7 +53,7 @@ var log struct {
 	first        uint64 // sequence number of ring's first record
 	clear        uint64 // records before this are hidden by SYSLOG_ACTION_CLEAR
 	consoleLevel Level
-	sinks        []func(Record)
+	sinks        []*func(Record)
 	once         map[string]bool
 }
 
@@ -103,28 +104,34 @@ func Write(l Level, facility uint8, text string) {
 		log.first += uint64(drop)
 	}
 	log.ring = append(log.ring, r)
-	var sinks []func(Record)
+	var sinks []*func(Record)
 	if l < log.consoleLevel {
 		sinks = log.sinks
 	}
 	log.Unlock()
 	for _, f := range sinks {
-		f(r)
+		(*f)(r)
 	}
 	Queue.Notify(wait.In | wait.RdNorm)
 }
 
-// AddSink registers a console. It is first called with everything logged so far at the console level.
-func AddSink(f func(Record)) {
+// AddSink registers a console. It is first called with everything logged so far at the console level. remove ends it.
+func AddSink(f func(Record)) (remove func()) {
 	log.Lock()
 	old := append([]Record(nil), log.ring...)
 	level := log.consoleLevel
-	log.sinks = append(log.sinks[:len(log.sinks):len(log.sinks)], f)
+	s := &f
+	log.sinks = append(log.sinks[:len(log.sinks):len(log.sinks)], s)
 	log.Unlock()
 	for _, r := range old {
 		if r.Level < level {
 			f(r)
 		}
+	}
+	return func() {
+		log.Lock()
+		defer log.Unlock()
+		log.sinks = slices.DeleteFunc(slices.Clone(log.sinks), func(x *func(Record)) bool { return x == s })
 	}
 }
 
