@@ -11,6 +11,7 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/loader"
 	"github.com/user-mode-linux/linux/internal/kernel/mm"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
+	"github.com/user-mode-linux/linux/internal/kernel/tty"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
 
@@ -68,6 +69,7 @@ func (t *Task) execBegin(p ExecParams) (platform.Thread, error) {
 		return nil, err
 	}
 	defer im.Release()
+	tty.RecordExec(t.ControllingTTY(), p.Argv)
 	nc, secure := t.execCred(im.File)
 	t.Thread().Block() // what follows waits for the tracer of the new process
 	th, err := t.K.Platform.NewProcess(t)

@@ -70,17 +70,20 @@ func register(prefix string, n, limit, base int, port Port) (*TTY, error) {
 	return t, nil
 }
 
-// Unregister removes a console or serial line; EBUSY while it is open.
+// Unregister removes a console or serial line; EBUSY while it is open or shows the kernel's log.
 func Unregister(t *TTY) error {
 	devices.Lock()
 	defer devices.Unlock()
-	if t.Users() > 0 || consoleTTY.Load() == t {
+	t.openMu.Lock()
+	defer t.openMu.Unlock()
+	if t.Users() > 0 || t.held {
 		return unix.EBUSY
 	}
 	i := slices.Index(devices.byMinor[:], t)
 	if i < 0 {
 		return unix.ENODEV
 	}
+	t.removed = true
 	devices.byMinor[i] = nil
 	if devices.watch != nil {
 		devices.watch(t, false)
@@ -108,16 +111,16 @@ func Devices() []*TTY {
 	return slices.DeleteFunc(slices.Clone(devices.byMinor[:]), func(t *TTY) bool { return t == nil })
 }
 
-// SetConsole makes t the system console: /dev/console, and where the kernel's log is shown. The port of t is opened now and
-// stays open. It is an error if that fails; t is the console nevertheless.
-func SetConsole(t *TTY) error {
-	consoleTTY.Store(t)
+// Hold opens the port of t for the kernel's log; it stays open from now on.
+func Hold(t *TTY) error {
 	t.openMu.Lock()
+	defer t.openMu.Unlock()
 	t.held = true
-	err := t.openPortLocked()
-	t.openMu.Unlock()
-	return err
+	return t.openPortLocked()
 }
+
+// SetConsole makes t the system console: /dev/console.
+func SetConsole(t *TTY) { consoleTTY.Store(t) }
 
 // Console is the system console, nil if there is none.
 func Console() *TTY { return consoleTTY.Load() }

@@ -3,9 +3,11 @@ package tty
 import (
 	"encoding/binary"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/user-mode-linux/linux/internal/kernel/ktime"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
@@ -80,7 +82,7 @@ func (f *file) Ioctl(c vfs.Caller, vf *vfs.File, cmd uint32, arg uint64) (uint64
 	}
 	switch cmd {
 	case unix.TIOCSBRK, unix.TIOCCBRK, unix.TCSBRK, unix.TCSBRKP:
-		return 0, nil // a break means nothing to any port
+		return 0, t.sendBreak(c, cmd, arg)
 	case unix.TIOCSTI:
 		return 0, f.simulateInput(c, a)
 	case unix.TIOCCONS:
@@ -131,6 +133,36 @@ func (f *file) Ioctl(c vfs.Caller, vf *vfs.File, cmd uint32, arg uint64) (uint64
 	}
 	return 0, t.commonIoctl(c, vf, cmd, a, false, f)
 }
+
+// sendBreak is a break, begun, ended, or of 250 ms (TCSBRK) or arg tenths of a second (TCSBRKP). To a port without a line it
+// means nothing.
+func (t *TTY) sendBreak(c vfs.Caller, cmd uint32, arg uint64) error {
+	line, ok := t.port.(LineControl)
+	if !ok || cmd == unix.TCSBRK && arg != 0 {
+		return nil
+	}
+	length := 250 * time.Millisecond
+	switch cmd {
+	case unix.TIOCSBRK, unix.TIOCCBRK:
+		line.SetBreak(cmd == unix.TIOCSBRK)
+		return nil
+	case unix.TCSBRKP:
+		if arg != 0 {
+			length = time.Duration(min(arg, maxBreak)) * 100 * time.Millisecond
+		}
+	}
+	if !line.SetBreak(true) {
+		return nil
+	}
+	defer line.SetBreak(false)
+	if err := t.queue.Wait(c, 0, ktime.After(length), func() bool { return false }); err != unix.ETIMEDOUT {
+		return unix.EINTR
+	}
+	return nil
+}
+
+// maxBreak bounds TCSBRKP, in tenths of a second.
+const maxBreak = 36000
 
 // commonIoctl has what works on either side of a pty and always means the slave.
 func (t *TTY) commonIoctl(c vfs.Caller, vf *vfs.File, cmd uint32, a args, fromMaster bool, f *file) error {

@@ -268,7 +268,13 @@ func (f *file) Write(c vfs.Caller, vf *vfs.File, src *uio.Src, _ int64) (int, er
 	if t.wbuf == nil {
 		t.wbuf = make([]byte, chunk)
 	}
-	return src.Each(t.wbuf, func(p []byte) (int, error) { return f.writeChunk(c, vf.Nonblock(), p) })
+	return src.Each(t.wbuf, func(p []byte) (int, error) {
+		n, err := f.writeChunk(c, vf.Nonblock(), p)
+		if r := recording(); r != nil && n > 0 {
+			r.Data(t.EncodedDev(), false, p[:n])
+		}
+		return n, err
+	})
 }
 
 // writeChunk sends p, waiting for room.
@@ -289,13 +295,16 @@ func (f *file) writeChunk(c vfs.Caller, nonblock bool, p []byte) (int, error) {
 		if k > 0 {
 			continue
 		}
+		if f.console && t.noUser() {
+			return len(p), nil // the system does not stop because nobody watches
+		}
 		if nonblock {
 			return done, unix.EAGAIN
 		}
 		err := t.queue.Wait(c, writeEvents, ktime.Forever, func() bool {
 			t.mu.Lock()
 			defer t.mu.Unlock()
-			return f.dead() || t.roomLocked() >= minRoom
+			return f.dead() || t.roomLocked() >= minRoom || f.console && t.noUser()
 		})
 		if err != nil {
 			return done, err

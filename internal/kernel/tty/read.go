@@ -42,6 +42,9 @@ func (f *file) Read(c vfs.Caller, vf *vfs.File, dst *uio.Dst, _ int64) (int, err
 		n, end := t.take(buf[:min(dst.Len(), bufSize)])
 		t.unlock()
 		if n > 0 {
+			if r := recording(); r != nil {
+				r.Data(t.EncodedDev(), true, buf[:n])
+			}
 			k, err := dst.CopyOut(buf[:n])
 			if done += k; err != nil {
 				if done > 0 {

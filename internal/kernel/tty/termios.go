@@ -167,6 +167,8 @@ func (t *TTY) setTermios(n unix.Termios) {
 	}
 	if t.pty != nil {
 		t.pty.settingsChanged(&old, &n)
+	} else if l, ok := t.port.(LineControl); ok {
+		l.SetLine(&n)
 	}
 	// A reader may find its condition fulfilled by the new mode.
 	t.after.events |= readEvents | writeEvents

@@ -30,6 +30,9 @@ type TTY struct {
 	openMu   sync.Mutex
 	portOpen bool // guarded by openMu
 	held     bool // the kernel's log keeps the port open; guarded by openMu
+	removed  bool // there is no such device any more; guarded by openMu
+	// carrierSeen: somebody has been there (see Carrier).
+	carrierSeen atomic.Bool
 
 	mu            sync.Mutex
 	files         map[*file]struct{}
@@ -142,39 +145,24 @@ type file struct {
 	console bool
 }
 
-// open makes an open file of the terminal, opening the port if it is the first.
+// open makes an open file of the terminal, opening the port if it is the first. It waits until somebody is there to use the
+// terminal (Carrier), unless the file is non-blocking.
 func (t *TTY) open(c vfs.Caller, f *vfs.File, console, noctty bool) (vfs.FileOps, error) {
-	tf := &file{t: t, console: console}
-	t.openMu.Lock()
-	t.mu.Lock()
-	if t.otherClosed {
-		t.mu.Unlock()
-		t.openMu.Unlock()
-		return nil, unix.EIO
+	var tf *file
+	for {
+		tf = &file{t: t, console: console}
+		if err := t.openFile(c, tf); err != nil {
+			return nil, err
+		}
+		again, err := tf.awaitCarrier(c, f.Nonblock())
+		if err == nil && !again {
+			break
+		}
+		tf.Release(nil)
+		if err != nil {
+			return nil, err
+		}
 	}
-	if t.exclusive && len(t.files) > 0 && !c.Cred().Capable(unix.CAP_SYS_ADMIN) {
-		t.mu.Unlock()
-		t.openMu.Unlock()
-		return nil, unix.EBUSY
-	}
-	t.mu.Unlock()
-	if err := t.openPortLocked(); err != nil {
-		t.openMu.Unlock()
-		return nil, err
-	}
-	t.mu.Lock()
-	if t.otherClosed {
-		t.mu.Unlock()
-		t.openMu.Unlock()
-		return nil, unix.EIO
-	}
-	if t.files == nil {
-		t.files = make(map[*file]struct{})
-	}
-	t.files[tf] = struct{}{}
-	t.receivePending()
-	t.unlock()
-	t.openMu.Unlock()
 	if t.pty != nil {
 		t.pty.slaveIsOpen()
 	}
@@ -182,6 +170,97 @@ func (t *TTY) open(c vfs.Caller, f *vfs.File, console, noctty bool) (vfs.FileOps
 		t.acquire(p)
 	}
 	return tf, nil
+}
+
+// openFile adds a file to those of the terminal, and opens the port if it is the first.
+func (t *TTY) openFile(c vfs.Caller, tf *file) error {
+	t.openMu.Lock()
+	defer t.openMu.Unlock()
+	if t.removed {
+		return unix.ENXIO
+	}
+	t.mu.Lock()
+	gone := t.otherClosed
+	busy := t.exclusive && len(t.files) > 0
+	t.mu.Unlock()
+	switch {
+	case gone:
+		return unix.EIO
+	case busy && !c.Cred().Capable(unix.CAP_SYS_ADMIN):
+		return unix.EBUSY
+	}
+	if err := t.openPortLocked(); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.unlock()
+	if t.otherClosed {
+		return unix.EIO
+	}
+	if t.files == nil {
+		t.files = make(map[*file]struct{})
+	}
+	if r := recording(); r != nil && len(t.files) == 0 {
+		r.Open(t.EncodedDev(), currentDev(c))
+	}
+	t.files[tf] = struct{}{}
+	t.receivePending()
+	return nil
+}
+
+// currentDev is the number of the caller's controlling terminal, 0 if it has none.
+func currentDev(c vfs.Caller) uint32 {
+	if p := asProcess(c); p != nil {
+		if t := p.ControllingTTY(); t != nil {
+			return t.EncodedDev()
+		}
+	}
+	return 0
+}
+
+// awaitCarrier waits until somebody uses the terminal. again is true if it was hung up meanwhile: who came has gone. A file of
+// /dev/console only waits for the first one ever, so that the system goes on when its user leaves.
+func (f *file) awaitCarrier(c vfs.Caller, nonblock bool) (again bool, err error) {
+	t := f.t
+	port, ok := t.port.(Carrier)
+	if !ok || nonblock || f.console && t.carrierSeen.Load() {
+		return false, nil
+	}
+	var bad error
+	over := func() bool {
+		var there bool
+		there, bad = port.Carrier()
+		return there || bad != nil || f.hung.Load()
+	}
+	if !over() {
+		if err := t.queue.Wait(c, wait.All, ktime.Forever, over); err != nil {
+			return false, err
+		}
+	}
+	return bad == nil && f.hung.Load(), bad
+}
+
+// noUser tells that output would wait for somebody to come.
+func (t *TTY) noUser() bool {
+	port, ok := t.port.(Carrier)
+	if !ok {
+		return false
+	}
+	there, _ := port.Carrier()
+	return !there
+}
+
+// CarrierChanged says that the port's user has come, or will not come.
+func (t *TTY) CarrierChanged() {
+	if port, ok := t.port.(Carrier); ok {
+		if there, _ := port.Carrier(); there {
+			t.carrierSeen.Store(true)
+		}
+	}
+	t.mu.Lock()
+	t.flushPending()
+	t.after.events |= wait.All
+	t.unlock()
 }
 
 // openPortLocked opens the port if it is closed; openMu is held.
@@ -193,6 +272,11 @@ func (t *TTY) openPortLocked() error {
 		return err
 	}
 	t.portOpen = true
+	if l, ok := t.port.(LineControl); ok {
+		t.mu.Lock()
+		l.SetLine(&t.termios)
+		t.mu.Unlock()
+	}
 	if ws, ok := t.port.Size(); ok {
 		t.mu.Lock()
 		t.winsize = ws
@@ -211,6 +295,9 @@ func (f *file) Release(*vfs.File) {
 	delete(t.files, f)
 	last := was && len(t.files) == 0
 	if last {
+		if r := recording(); r != nil {
+			r.Close(t.EncodedDev())
+		}
 		t.exclusive = false
 		t.resumeOutput()
 	}
@@ -242,6 +329,7 @@ func (t *TTY) hangup(leaderExits bool) {
 	t.releaseSession(leaderExits)
 	t.openMu.Lock()
 	t.mu.Lock()
+	opened := len(t.files)
 	for f := range t.files {
 		if !f.console {
 			f.hung.Store(true)
@@ -249,6 +337,9 @@ func (t *TTY) hangup(leaderExits bool) {
 		}
 	}
 	consoles := len(t.files)
+	if r := recording(); r != nil && opened > 0 && consoles == 0 {
+		r.Close(t.EncodedDev())
+	}
 	t.in.reset()
 	t.out.pending = t.out.pending[:0]
 	t.port.Discard()
