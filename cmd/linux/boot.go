@@ -53,18 +53,21 @@ type drivers struct {
 // ended. dir is nil if there is no umid directory, root is nil if there is no built-in root file system.
 func boot(cfg *cmdline.Config, dir *umid.Dir, root *io.SectionReader) outcome {
 	d := &drivers{consoles: console.New()}
+	if dir != nil {
+		d.consoles.Name = dir.Name()
+	}
 	if err := d.configure(cfg, dir); err != nil {
 		warn(err.Error())
 		return outcome{how: notBooted}
 	}
-	startLog(cfg)
+	early := startLog(cfg)
 	kcfg, err := guest(cfg, root)
 	if err != nil {
 		warn(err.Error())
 		return outcome{how: notBooted}
 	}
 	k := kernel.New(kcfg)
-	k.BeforeRoot = func() { d.register(cfg) }
+	k.BeforeRoot = func() { d.register(cfg); early() }
 	host.Watch(host.Handlers{Winch: d.consoles.Resize})
 
 	p, err := skas.New(platformConfig(cfg), k.Tasks)
@@ -91,8 +94,9 @@ func boot(cfg *cmdline.Config, dir *umid.Dir, root *io.SectionReader) outcome {
 	return outcome{halted, o.Status}
 }
 
-// startLog shows the kernel log where the command line wants it until, or instead of, on the console.
-func startLog(cfg *cmdline.Config) {
+// startLog shows the kernel log where the command line wants it instead of on the console, or until early is called because
+// the consoles are there.
+func startLog(cfg *cmdline.Config) (early func()) {
 	level := cfg.LogLevel
 	if cfg.IgnoreLogLevel {
 		level = 15
@@ -105,9 +109,13 @@ func startLog(cfg *cmdline.Config) {
 	case cfg.EarlyPrintk:
 		w = os.Stdout
 	default:
-		return
+		return func() {}
 	}
-	klog.AddSink(func(r klog.Record) { fmt.Fprintln(w, r) })
+	remove := klog.AddSink(func(r klog.Record) { fmt.Fprintln(w, r) })
+	if cfg.HasExec {
+		return func() {}
+	}
+	return remove
 }
 
 // guest is what the kernel is to boot.

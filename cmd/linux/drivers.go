@@ -8,10 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/cmdline"
+	"github.com/user-mode-linux/linux/internal/console"
 	"github.com/user-mode-linux/linux/internal/host"
 	"github.com/user-mode-linux/linux/internal/kernel/arch"
 	"github.com/user-mode-linux/linux/internal/kernel/fs/procfs"
 	"github.com/user-mode-linux/linux/internal/kernel/klog"
+	"github.com/user-mode-linux/linux/internal/kernel/tty"
 	"github.com/user-mode-linux/linux/internal/mconsole/umid"
 )
 
@@ -23,7 +25,8 @@ func (d *drivers) configure(cfg *cmdline.Config, dir *umid.Dir) error {
 		}
 	}
 	d.consoles.SerialNonRaw = cfg.SSLNonRaw
-	d.consoles.Stderr = host.Stderr
+	d.consoles.Xterm = cfg.Xterm
+	d.consoles.Stderr, d.consoles.LogShown = host.Stderr, cfg.HasExec
 	host.AtExit(d.consoles.Close)
 	if cfg.HasExec {
 		// The standard streams are the command's.
@@ -34,10 +37,16 @@ func (d *drivers) configure(cfg *cmdline.Config, dir *umid.Dir) error {
 			warn(err.Error())
 		}
 	}
+	if err := recordTerminals(cfg); err != nil {
+		return err
+	}
 	if dir != nil {
 		d.consoles.Assigned = func(line, device string) {
 			link := dir.File(line)
 			os.Remove(link)
+			if device == "" {
+				return
+			}
 			if err := os.Symlink(device, link); err != nil {
 				klog.Warnf("%s: %v", line, err)
 			}
@@ -47,6 +56,26 @@ func (d *drivers) configure(cfg *cmdline.Config, dir *umid.Dir) error {
 	if cfg.Strict && len(cfg.Nets) > 0 {
 		return fmt.Errorf("strict: not started because of the above")
 	}
+	return nil
+}
+
+// recordTerminals starts what tty_log_fd= and tty_log_dir= ask for; the descriptor comes first.
+func recordTerminals(cfg *cmdline.Config) error {
+	var r *console.Recorder
+	var err error
+	switch {
+	case cfg.HasTTYLogFD:
+		r, err = console.RecordToFD(cfg.TTYLogFD)
+	case cfg.TTYLogDir != "":
+		r, err = console.RecordToDir(cfg.TTYLogDir)
+	default:
+		return nil
+	}
+	if err != nil {
+		return err // who asks for a record wants no session without
+	}
+	tty.SetRecorder(r)
+	host.AtExit(r.Stop)
 	return nil
 }
 
@@ -70,14 +99,16 @@ func (d *drivers) absent(cfg *cmdline.Config) {
 func (d *drivers) register(cfg *cmdline.Config) {
 	if err := d.consoles.Register(); err != nil {
 		klog.Errf("%v", err)
+		warn(err.Error())
 	}
 	if !cfg.HasExec {
-		name := "tty0"
-		if n := len(cfg.Console); n > 0 {
-			name, _, _ = strings.Cut(cfg.Console[n-1], ",")
+		names := cfg.Console
+		if len(names) == 0 {
+			names = []string{"tty0"}
 		}
-		if err := d.consoles.SystemConsole(name); err != nil {
-			klog.Errf("console=%s: %v", name, err)
+		if err := d.consoles.SystemConsoles(names, host.Stderr); err != nil {
+			klog.Errf("%v", err)
+			warn(err.Error())
 		}
 	}
 	host.AtExit(d.disks.Close)

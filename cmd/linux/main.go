@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/cmdline"
+	"github.com/user-mode-linux/linux/internal/console"
 	"github.com/user-mode-linux/linux/internal/host"
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
 	"github.com/user-mode-linux/linux/internal/kernel/syscalls"
@@ -22,6 +23,7 @@ import (
 
 func main() {
 	host.Janitor()
+	console.PortHelper()
 	runTool()
 	cfg, err := cmdline.Parse(os.Args[1:])
 	if err != nil {

@@ -6,12 +6,14 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/user-mode-linux/linux/internal/console"
 	"github.com/user-mode-linux/linux/internal/host"
 )
 
 // TestMain makes the test binary the command linux of the scripts, and the helpers that it starts of itself.
 func TestMain(m *testing.M) {
 	host.Janitor()
+	console.PortHelper()
 	testscript.Main(m, map[string]func(){"linux": main, "uml_mkcow": main, "uml_moo": main})
 }
 

@@ -103,6 +103,10 @@ type Config struct {
 	Console []string
 	// SSLNonRaw leaves the host's terminals of serial lines as they are.
 	SSLNonRaw bool
+	// TTYLogDir and TTYLogFD are where what happens on terminals is recorded; "" and HasTTYLogFD say if at all.
+	TTYLogDir   string
+	TTYLogFD    int
+	HasTTYLogFD bool
 	// Xterm is emulator, title switch and exec switch.
 	Xterm [3]string
 

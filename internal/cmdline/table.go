@@ -71,13 +71,17 @@ func init() {
 				return taken
 			}},
 		{"con", []string{"con="}, "con[<n>]=<channel>[,<channel>]",
-			"What console n (/dev/tty<n>), or every console without one of its own, is on the host: fd:<n>, null, none, pts,\npty (the same), tty:<device>, port:<n> (telnet), xterm. Two channels are input and output. The defaults are\nfd:0,fd:1 for console 0 and pts for the others, opened when the guest opens the console. Example: con0=fd:0,fd:1 con=pts", setConsole("con")},
+			"What console n (/dev/tty<n>), or every console without one of its own, is on the host: fd:<n>, null, none, pts,\npty (the same), tty:<device>, port:[<address>:]<n> (telnet, on the loopback interface unless an address is\ngiven), xterm. Two channels are input and output. The defaults are fd:0,fd:1 for console 0 and pts for the\nothers, opened when the guest opens the console. Example: con0=fd:0,fd:1 con=pts", setConsole("con")},
 		{"ssl-non-raw", []string{"ssl-non-raw"}, "ssl-non-raw", "Host terminals of serial lines are not put into raw mode.",
 			func(p *parser, _, _ string) disposition { p.c.SSLNonRaw = true; return taken }},
 		{"ssl", []string{"ssl="}, "ssl[<n>]=<channel>[,<channel>]",
 			"The same for serial lines /dev/ttyS<n>. The default is pts, opened when the guest opens the line.", setConsole("ssl")},
 		{"xterm=", []string{"xterm="}, "xterm=<emulator>,<title switch>,<exec switch>",
 			"The terminal emulator of the xterm channel; the default is xterm,-T,-e. Example: xterm=gnome-terminal,-t,-x", setXterm},
+		{"tty_log_dir=", []string{"tty_log_dir="}, "tty_log_dir=<directory>",
+			"Records what programs read from and write to the guest's terminals, ptys included, and what they execute there:\na file in the directory for each time that a terminal is in use.", setTTYLogDir},
+		{"tty_log_fd=", []string{"tty_log_fd="}, "tty_log_fd=<n>",
+			"The same for all terminals together to an open descriptor. Example: 10>tty.log linux tty_log_fd=10", setTTYLogFD},
 		{"stderr=1", nil, "stderr=1", "Shows the boot log on the host's standard error until the consoles are up.",
 			func(p *parser, _, _ string) disposition { p.c.EarlyStderr = true; return taken }},
 		{"earlyprintk", []string{"earlyprintk"}, "earlyprintk", "Shows the boot log on the host's standard output until the consoles are up.",
@@ -111,8 +115,6 @@ func init() {
 		{"dtb=", []string{"dtb="}, "", "", missing("device trees")},
 		{"dsp=", []string{"dsp="}, "", "", missing("sound")},
 		{"mixer=", []string{"mixer="}, "", "", missing("sound")},
-		{"tty_log_dir=", nil, "", "", missing("terminal logging")},
-		{"tty_log_fd=", nil, "", "", missing("terminal logging")},
 
 		{"fake_ide", nil, "", "", legacy("The fake_ide option has been removed")},
 		{"fakehd", nil, "", "", legacy("fakehd has no effect: disks are always called ubd")},
@@ -230,6 +232,25 @@ func setXterm(p *parser, word, v string) disposition {
 	}
 	p.c.Xterm = [3]string(f)
 	return withdrawn
+}
+
+func setTTYLogDir(p *parser, word, v string) disposition {
+	if v == "" {
+		p.invalid(word, "tty_log_dir=<directory>")
+		return taken
+	}
+	p.c.TTYLogDir = v
+	return taken
+}
+
+func setTTYLogFD(p *parser, word, v string) disposition {
+	n, ok := integer(v)
+	if !ok || n < 0 {
+		p.invalid(word, "tty_log_fd=<descriptor>")
+		return taken
+	}
+	p.c.TTYLogFD, p.c.HasTTYLogFD = n, true
+	return taken
 }
 
 func setEth(p *parser, word, rest string) disposition {

@@ -3,6 +3,8 @@ package console
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -12,12 +14,13 @@ type kind struct {
 	option string // "con", "ssl"
 	what   string // in error texts
 	label  string // in announcements
+	title  string // of windows
 	lines  int
 }
 
 var (
-	consoles = &kind{"con", "console", "Virtual console", 16}
-	serials  = &kind{"ssl", "serial line", "Serial line", 64}
+	consoles = &kind{"con", "console", "Virtual console", "Virtual Console", 16}
+	serials  = &kind{"ssl", "serial line", "Serial line", "Serial Line", 64}
 )
 
 // channelKind is a keyword of the channel syntax.
@@ -40,11 +43,24 @@ var keywords = [...]string{"fd", "null", "port", "pty", "pts", "tty", "xterm"}
 // channel is one parsed channel.
 type channel struct {
 	kind channelKind
-	fd   int
 	text string
+	fd   int    // of fd
+	path string // of tty: the host's device
+	addr string // of port: where to listen, "address:port"
 }
 
-var errUnavailable = errors.New("not available in this version")
+// kept tells that the channel outlives its last use by the guest: who is attached to a pty, a window or a connection
+// stays attached from one login to the next.
+func (c *channel) kept() bool {
+	switch c.kind {
+	case chanPts, chanPty, chanPort, chanXterm:
+		return true
+	}
+	return false
+}
+
+// comesLater tells that the other end comes when it likes.
+func (c *channel) comesLater() bool { return c.kind == chanPort || c.kind == chanXterm }
 
 // parseChannel parses one channel.
 func parseChannel(s string) (channel, error) {
@@ -69,18 +85,41 @@ func parseChannel(s string) (channel, error) {
 			if !hasArg {
 				return c, errors.New("tty_init : channel type 'tty' must specify a device")
 			}
-			return c, fmt.Errorf("channel type 'tty' (%s) is %w", s, errUnavailable)
+			if arg == "" {
+				return c, errors.New("tty_init : channel type 'tty' must specify a device")
+			}
+			c.path = arg
 		case chanPort:
 			if !hasArg {
 				return c, errors.New("port_init : channel type 'port' must specify a port number")
 			}
-			return c, fmt.Errorf("channel type 'port' (%s) is %w", s, errUnavailable)
-		case chanXterm:
-			return c, fmt.Errorf("channel type 'xterm' is %w", errUnavailable)
+			addr, err := portAddress(arg)
+			if err != nil {
+				return c, err
+			}
+			c.addr = addr
 		}
 		return c, nil
 	}
 	return channel{}, fmt.Errorf("parse_chan couldn't parse \"%s\"", s)
+}
+
+// portAddress is where "<port>", "<address>:<port>" or "[<IPv6 address>]:<port>" listens: on the loopback interface if no
+// address says otherwise, because whoever connects has the console.
+func portAddress(arg string) (string, error) {
+	host, port := "127.0.0.1", arg
+	if i := strings.LastIndexByte(arg, ':'); i >= 0 {
+		host, port = arg[:i], arg[i+1:]
+		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+		if _, err := netip.ParseAddr(host); err != nil {
+			return "", fmt.Errorf("port_init : '%s' is not an address; the form is port:<port> or port:<address>:<port>", host)
+		}
+	}
+	n, ok := parseNumber(port)
+	if !ok || n > 65535 {
+		return "", fmt.Errorf("port_init : couldn't parse port number '%s'", port)
+	}
+	return net.JoinHostPort(host, strconv.Itoa(n)), nil
 }
 
 // pair is the configuration of one line.

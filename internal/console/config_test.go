@@ -1,7 +1,6 @@
 package console
 
 import (
-	"errors"
 	"strings"
 	"testing"
 )
@@ -75,9 +74,18 @@ func TestChannels(t *testing.T) {
 		{"fd", 0, 0, "must specify a file descriptor"},
 		{"fd:x", 0, 0, "couldn't parse file descriptor 'x'"},
 		{"tty", 0, 0, "channel type 'tty' must specify a device"},
-		{"tty:/dev/tty8", 0, 0, "not available in this version"},
-		{"port:9000", 0, 0, "not available in this version"},
-		{"xterm", 0, 0, "not available in this version"},
+		{"tty:", 0, 0, "channel type 'tty' must specify a device"},
+		{"tty:/dev/tty8", chanTTY, chanTTY, ""},
+		{"tty:/dev/tty2,xterm", chanTTY, chanXterm, ""},
+		{"port", 0, 0, "must specify a port number"},
+		{"port:", 0, 0, "couldn't parse port number ''"},
+		{"port:70000", 0, 0, "couldn't parse port number '70000'"},
+		{"port::9000", 0, 0, "'' is not an address"},
+		{"port:example.org:9000", 0, 0, "'example.org' is not an address"},
+		{"port:9000", chanPort, chanPort, ""},
+		{"port:0.0.0.0:9000", chanPort, chanPort, ""},
+		{"port:[::1]:9000", chanPort, chanPort, ""},
+		{"xterm", chanXterm, chanXterm, ""},
 		{"x-terminal-emulator", 0, 0, `couldn't parse "x-terminal-emulator"`},
 		{"/dev/tty8", 0, 0, "couldn't parse"},
 		{"", 0, 0, "couldn't parse"},
@@ -94,7 +102,11 @@ func TestChannels(t *testing.T) {
 			t.Errorf("%q: %+v, %v", c.text, p, err)
 		}
 	}
-	if _, err := parsePair("xterm"); !errors.Is(err, errUnavailable) {
-		t.Error(err)
+	for text, want := range map[string]string{
+		"port:9000": "127.0.0.1:9000", "port:0.0.0.0:0x10": "0.0.0.0:16", "port:[::1]:9": "[::1]:9", "port:::1:9": "[::1]:9",
+	} {
+		if p, err := parsePair(text); err != nil || p.in.addr != want {
+			t.Errorf("%s: %q, %v", text, p.in.addr, err)
+		}
 	}
 }

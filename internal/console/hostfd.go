@@ -12,7 +12,29 @@ import (
 // pipeChunk is what a pipe with any room at all takes without blocking (PIPE_BUF).
 const pipeChunk = 4096
 
-// hostFD is a host descriptor that is polled before it is used, so that no call blocks but wait.
+// conn is the host's end of an open channel. No method blocks but wait.
+type conn interface {
+	// read reads what there is; EAGAIN if that is nothing that concerns the guest, 0 at the end.
+	read(b []byte) (int, error)
+	// write takes what the host takes at once; EAGAIN if that is nothing.
+	write(b []byte) (int, error)
+	// ready polls without waiting; wait waits and returns false if the channel was closed meanwhile.
+	ready(ev int16) bool
+	wait(ev int16) bool
+	// size is the window size, false if there is none.
+	size() (unix.Winsize, bool)
+	// neverInput tells that reading would not be input but noise. hangsUp tells that the end of input is the loss of a
+	// user, not only of input.
+	neverInput() bool
+	hangsUp() bool
+	// close ends all waits and closes done. Who uses the channel beside its owner holds it, and drops it at the end.
+	close()
+	closed() <-chan struct{}
+	hold()
+	drop()
+}
+
+// hostFD is a host descriptor that is polled before it is used. It is the conn of everything that needs no more than that.
 type hostFD struct {
 	fd  int // to read and to poll
 	wfd int // to write; a description of its own if that makes it non-blocking
@@ -27,6 +49,7 @@ type hostFD struct {
 
 	stop int           // eventfd that ends all waits
 	done chan struct{} // closed by close
+	once sync.Once     // of close
 	refs atomic.Int32
 }
 
@@ -46,6 +69,18 @@ func newHostFD(fd int, output bool) (*hostFD, error) {
 	if h.tty && output {
 		h.openNonblocking()
 	}
+	return h, nil
+}
+
+// ownHostFD wraps a descriptor of ours, which is closed with it, and now if it cannot be wrapped.
+func ownHostFD(fd int) (*hostFD, error) {
+	_ = unix.SetNonblock(fd, true) // a description of its own: nobody else minds
+	h, err := newHostFD(fd, false)
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	h.owned = append(h.owned, fd)
 	return h, nil
 }
 
@@ -88,12 +123,14 @@ func (h *hostFD) restore() {
 
 // close ends all waits; the last user of the descriptors closes them.
 func (h *hostFD) close() {
-	h.restore()
-	terminals.remove(h)
-	close(h.done)
-	one := [8]byte{1}
-	_, _ = unix.Write(h.stop, one[:]) // a counter at its limit wakes as well
-	h.drop()
+	h.once.Do(func() {
+		h.restore()
+		terminals.remove(h)
+		close(h.done)
+		one := [8]byte{1}
+		_, _ = unix.Write(h.stop, one[:]) // a counter at its limit wakes as well
+		h.drop()
+	})
 }
 
 func (h *hostFD) hold() { h.refs.Add(1) }
@@ -108,8 +145,11 @@ func (h *hostFD) drop() {
 	}
 }
 
-// ready polls without waiting. An error or hangup counts as ready: the next call will tell.
+// ready: an error or hangup counts as ready, the next call will tell. So does a file, which poll cannot wait for.
 func (h *hostFD) ready(ev int16) bool {
+	if h.mode == unix.S_IFREG || h.mode == unix.S_IFBLK {
+		return true
+	}
 	p := [1]unix.PollFd{{Fd: int32(h.pollFD(ev)), Events: ev}}
 	n, err := unix.Poll(p[:], 0)
 	return err == nil && n > 0
@@ -150,7 +190,6 @@ func (h *hostFD) read(b []byte) (int, error) {
 // write writes what goes without blocking; EAGAIN if nothing does.
 func (h *hostFD) write(b []byte) (int, error) {
 	switch {
-	case h.mode == unix.S_IFREG || h.mode == unix.S_IFBLK:
 	case !h.ready(unix.POLLOUT):
 		return 0, unix.EAGAIN
 	case h.mode == unix.S_IFIFO:
@@ -167,8 +206,23 @@ func (h *hostFD) write(b []byte) (int, error) {
 	}
 }
 
-// neverInput tells that reading would not be input but noise: devices that are no terminals (/dev/null).
+// neverInput: devices that are no terminals (/dev/null).
 func (h *hostFD) neverInput() bool { return h.mode == unix.S_IFCHR && !h.tty }
+
+func (h *hostFD) hangsUp() bool { return h.tty }
+
+func (h *hostFD) closed() <-chan struct{} { return h.done }
+
+func (h *hostFD) size() (unix.Winsize, bool) {
+	if !h.tty {
+		return unix.Winsize{}, false
+	}
+	ws, err := unix.IoctlGetWinsize(h.fd, unix.TIOCGWINSZ)
+	if err != nil || ws.Row == 0 && ws.Col == 0 {
+		return unix.Winsize{}, false
+	}
+	return *ws, true
+}
 
 // terminals are the host terminals in raw mode.
 var terminals terminalList

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/klog"
@@ -14,151 +13,318 @@ import (
 // maxWrite is what Port.Room promises when the host takes output; a short write is allowed all the same.
 const maxWrite = 4096
 
-// port is one line. It implements tty.Port.
+// side is one channel of a line. port.mu guards all but ch.
+type side struct {
+	ch            *channel
+	input, output bool
+	conn          conn // nil if closed, without descriptor, or nobody has come yet
+	device        string
+	// cancel ends the wait for the other end; nil if there is none. turn numbers the waits, so that one who comes for a
+	// wait that is over is sent away.
+	cancel func()
+	turn   int
+	err    error // why nobody will come
+}
+
+// port is one line. It implements tty.Port, tty.Carrier and tty.LineControl.
 type port struct {
-	set  *Set
-	kind *kind
-	n    int
-	conf pair
-	t    *tty.TTY // set by the first Open, then immutable
+	set     *Set
+	kind    *kind
+	n       int
+	conf    pair
+	in, out *side // the same if one channel serves both directions
 
 	unthrottled chan struct{} // capacity 1
 
 	mu      sync.Mutex
-	in, out *hostFD // nil if closed or without descriptor
-	device  string  // host device assigned, "" if none
-	waiting bool    // a goroutine waits for room
+	t       *tty.TTY // set by the first Open
+	isOpen  bool
+	waiting bool // a goroutine waits for room
 }
 
-// Open opens the channels of the line.
+func newPort(s *Set, k *kind, n int, conf pair) *port {
+	p := &port{set: s, kind: k, n: n, conf: conf, unthrottled: make(chan struct{}, 1)}
+	p.in = &side{ch: &p.conf.in, input: true, output: conf.same}
+	p.out = p.in
+	if !conf.same {
+		p.out = &side{ch: &p.conf.out, output: true}
+	}
+	return p
+}
+
+// sides are the channels of the line, each once.
+func (p *port) sides() []*side {
+	if p.in == p.out {
+		return []*side{p.in}
+	}
+	return []*side{p.in, p.out}
+}
+
+// name is "con1".
+func (p *port) name() string { return lineName(p.kind, p.n) }
+
+// label is "Virtual console 1".
+func (p *port) label() string { return fmt.Sprintf("%s %d", p.kind.label, p.n) }
+
+func (p *port) raw() bool { return p.kind == consoles || !p.set.SerialNonRaw }
+
+// Open opens the channels of the line that are not open still. It does not wait for who comes later.
 func (p *port) Open(t *tty.TTY) error {
-	in, device, err := p.openChannel(&p.conf.in, true, p.conf.same)
-	if err != nil {
-		return err
-	}
-	out := in
-	if !p.conf.same {
-		var dev string
-		if out, dev, err = p.openChannel(&p.conf.out, false, true); err != nil {
-			if in != nil {
-				in.close()
-			}
-			return err
-		}
-		if dev != "" {
-			device = dev
-		}
-	}
 	p.mu.Lock()
-	p.t, p.in, p.out, p.device = t, in, out, device
+	if p.t == nil {
+		p.t = t
+	}
+	p.isOpen = true
 	p.mu.Unlock()
-	if in != nil && !in.neverInput() {
-		in.hold()
-		go p.readInput(t, in)
+	for _, s := range p.sides() {
+		if err := p.openSide(s); err != nil {
+			klog.Errf("%s: %s: %v", p.label(), s.ch.text, err)
+			p.Close()
+			return unix.ENODEV
+		}
 	}
-	if device != "" {
-		p.set.announce(p.kind, p.n, device)
-	}
-	p.set.watchSize()
 	return nil
 }
 
-// openChannel opens one channel. It returns nil for null, and the name of the host device that was assigned.
-func (p *port) openChannel(c *channel, input, output bool) (*hostFD, string, error) {
-	raw := p.kind == consoles || !p.set.SerialNonRaw
-	switch c.kind {
+func (p *port) openSide(s *side) error {
+	p.mu.Lock()
+	there := s.conn != nil || s.cancel != nil
+	p.mu.Unlock()
+	if there {
+		return nil
+	}
+	if s.ch.comesLater() {
+		return p.await(s)
+	}
+	c, device, err := p.openChannel(s)
+	if c == nil || err != nil {
+		return err
+	}
+	p.mu.Lock()
+	s.conn, s.device = c, device
+	p.mu.Unlock()
+	if device != "" {
+		p.set.announce(p, fmt.Sprintf("assigned device '%s'", device), device)
+	}
+	p.startReader(s, c)
+	return nil
+}
+
+// openChannel opens a channel that is there at once. It returns nil for null, and the name of the host's device if there is
+// one that users should know.
+func (p *port) openChannel(s *side) (conn, string, error) {
+	switch s.ch.kind {
 	case chanNull:
 		return nil, "", nil
 	case chanFD:
-		h, err := newHostFD(c.fd, output)
+		h, err := newHostFD(s.ch.fd, s.output)
 		if err != nil {
-			klog.Errf("%s %d: fd:%d: %v", p.kind.label, p.n, c.fd, err)
-			return nil, "", unix.ENODEV
+			return nil, "", err
 		}
-		if input && raw {
+		if s.input && p.raw() {
 			h.raw()
 		}
 		return h, "", nil
 	case chanPts, chanPty:
-		return p.openPts(raw)
+		c, name, err := openPts(p.raw(), p.resized)
+		if err != nil {
+			return nil, "", err
+		}
+		return c, name, nil
+	case chanTTY:
+		c, err := openTTY(s.ch.path, s.input, s.output, p.raw())
+		if err != nil {
+			return nil, "", err
+		}
+		return c, s.ch.path, nil
 	}
-	return nil, "", unix.ENODEV
+	return nil, "", fmt.Errorf("no such channel")
 }
 
-// openPts makes a host pty. The slave side is kept open, so that the line lives on when a terminal program detaches.
-func (p *port) openPts(raw bool) (*hostFD, string, error) {
-	m, s, err := pty.Open()
-	if err != nil {
-		klog.Errf("%s %d: no host pty: %v", p.kind.label, p.n, err)
-		return nil, "", unix.ENODEV
-	}
-	defer m.Close()
-	defer s.Close()
-	mfd, err := unix.FcntlInt(m.Fd(), unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil {
-		return nil, "", unix.ENODEV
-	}
-	sfd, err := unix.FcntlInt(s.Fd(), unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil {
-		unix.Close(mfd)
-		return nil, "", unix.ENODEV
-	}
-	_ = unix.SetNonblock(mfd, true) // its own description: nobody else has it
-	h, err := newHostFD(mfd, false)
-	if err != nil {
-		unix.Close(mfd)
-		unix.Close(sfd)
-		return nil, "", unix.ENODEV
-	}
-	h.owned = append(h.owned, mfd, sfd)
-	if raw {
-		h.raw()
-	}
-	return h, s.Name(), nil
-}
-
-// Close closes the channels; the reader ends by itself.
-func (p *port) Close() {
+// await begins to wait for the other end of a channel.
+func (p *port) await(s *side) error {
 	p.mu.Lock()
-	in, out := p.in, p.out
-	p.in, p.out, p.device = nil, nil, ""
+	s.turn++
+	turn := s.turn
+	s.err = nil
 	p.mu.Unlock()
-	if in != nil {
-		in.close()
+	var cancel func()
+	switch s.ch.kind {
+	case chanPort:
+		l, err := p.set.listener(s.ch.addr)
+		if err != nil {
+			return err
+		}
+		cancel = l.wait(func(fd int) {
+			c, err := newTelnet(fd)
+			if err != nil {
+				p.arrived(s, turn, nil, err)
+				return
+			}
+			c.onBreak = func() { p.t.ReceiveBreak() }
+			c.onSize = p.resized
+			p.arrived(s, turn, c, nil)
+		})
+		p.set.announce(p, fmt.Sprintf("waits for a connection (telnet) at %s", l.addr()), "telnet://"+l.addr())
+	case chanXterm:
+		var err error
+		title := fmt.Sprintf("%s #%d (%s)", p.kind.title, p.n, p.set.Name)
+		cancel, err = openWindow(p.set.Xterm, title, p.raw(), func(c conn, err error) { p.arrived(s, turn, c, err) }, p.resized)
+		if err != nil {
+			return err
+		}
 	}
-	if out != nil && out != in {
-		out.close()
+	p.mu.Lock()
+	over := s.turn != turn || !p.isOpen
+	if !over && s.conn == nil && s.err == nil {
+		s.cancel = cancel
+	}
+	p.mu.Unlock()
+	if over {
+		cancel()
+	}
+	return nil
+}
+
+// arrived is the end of a wait: c is the other end, or err tells why there will be none.
+func (p *port) arrived(s *side, turn int, c conn, err error) {
+	p.mu.Lock()
+	if s.turn != turn || !p.isOpen {
+		p.mu.Unlock()
+		if c != nil {
+			c.close()
+		}
+		return
+	}
+	s.conn, s.err, s.cancel = c, err, nil
+	t := p.t
+	p.mu.Unlock()
+	if err != nil {
+		klog.Errf("%s: %s: %v", p.label(), s.ch.text, err)
+	} else {
+		p.startReader(s, c)
+		p.resized()
+	}
+	t.CarrierChanged()
+}
+
+// Carrier tells whether all who come later have come.
+func (p *port) Carrier() (bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sides() {
+		if s.err != nil {
+			return false, unix.ENODEV
+		}
+		if s.ch.comesLater() && s.conn == nil {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// Close closes the channels that are not kept, and ends all waiting. Readers end by themselves.
+func (p *port) Close() { p.shut(false) }
+
+// destroy closes everything for good.
+func (p *port) destroy() {
+	p.shut(true)
+	p.set.retract(p)
+}
+
+func (p *port) shut(all bool) {
+	var conns []conn
+	var cancels []func()
+	p.mu.Lock()
+	p.isOpen = false
+	for _, s := range p.sides() {
+		if s.cancel != nil {
+			cancels = append(cancels, s.cancel)
+			s.cancel = nil
+		}
+		s.turn++
+		s.err = nil
+		if s.conn != nil && (all || !s.ch.kept()) {
+			conns = append(conns, s.conn)
+			s.conn, s.device = nil, ""
+		}
+	}
+	p.mu.Unlock()
+	for _, f := range cancels {
+		f()
+	}
+	for _, c := range conns {
+		c.close()
 	}
 }
 
-// readInput feeds the terminal until the line is closed or the input ends.
-func (p *port) readInput(t *tty.TTY, h *hostFD) {
-	defer h.drop()
+// startReader reads from a channel that can have input, or that can tell us by its end that its user has gone.
+func (p *port) startReader(s *side, c conn) {
+	if c.neverInput() || !s.input && !s.ch.kept() {
+		return
+	}
+	c.hold()
+	go p.readInput(s, c)
+}
+
+// readInput feeds the terminal until the channel is closed or the input ends.
+func (p *port) readInput(s *side, c conn) {
+	defer c.drop()
 	buf := make([]byte, 4096)
-	for h.wait(unix.POLLIN) {
-		n, err := h.read(buf)
+	for c.wait(unix.POLLIN) {
+		n, err := c.read(buf)
 		if err == unix.EAGAIN {
 			continue
 		}
 		if n == 0 || err != nil {
-			if h.tty {
-				t.Hangup()
+			if c.hangsUp() {
+				p.lost(s, c)
 			} else {
-				t.ReceiveEOF()
+				p.t.ReceiveEOF()
 			}
 			return
 		}
-		p.resize(t)
+		p.resized()
+		if !s.input {
+			continue
+		}
 		for b := buf[:n]; len(b) > 0; {
-			if b = b[t.Receive(b):]; len(b) == 0 {
+			if b = b[p.t.Receive(b):]; len(b) == 0 {
 				break
 			}
 			select {
 			case <-p.unthrottled:
-			case <-h.done:
+			case <-c.closed():
 				return
 			}
 		}
+	}
+}
+
+// lost hangs the guest's terminal up, because the user of a channel has gone. If the terminal stays open all the same, as that
+// of the system console does, the line waits for the next user.
+func (p *port) lost(s *side, c conn) {
+	p.mu.Lock()
+	if s.conn != c {
+		p.mu.Unlock()
+		return
+	}
+	if s.ch.kept() {
+		s.conn, s.device = nil, ""
+	}
+	p.mu.Unlock()
+	if s.ch.kept() {
+		c.close()
+	}
+	p.t.Hangup()
+	p.mu.Lock()
+	again := p.isOpen && s.conn == nil && s.cancel == nil && s.ch.kept()
+	p.mu.Unlock()
+	if !again {
+		return
+	}
+	if err := p.openSide(s); err != nil {
+		klog.Errf("%s: %s: %v", p.label(), s.ch.text, err)
 	}
 }
 
@@ -170,19 +336,24 @@ func (p *port) Unthrottle() {
 	}
 }
 
-// Write writes what the host takes at once. If that is not all, somebody waits for room and wakes the terminal.
+// Write writes what the host takes at once. If that is not all, somebody waits for room and wakes the terminal; if nobody is
+// there yet to read, that is who comes.
 func (p *port) Write(b []byte) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.out == nil {
+	c := p.out.conn
+	if c == nil {
+		if p.out.ch.comesLater() {
+			return 0
+		}
 		return len(b)
 	}
 	done := 0
 	for done < len(b) {
-		n, err := p.out.write(b[done:])
+		n, err := c.write(b[done:])
 		done += n
 		if err == unix.EAGAIN || err == nil && n == 0 {
-			p.waitRoomLocked()
+			p.waitRoomLocked(c)
 			return done
 		}
 		if err != nil {
@@ -196,24 +367,28 @@ func (p *port) Write(b []byte) int {
 func (p *port) Room() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.out == nil || p.out.mode == unix.S_IFREG || p.out.ready(unix.POLLOUT) {
+	c := p.out.conn
+	switch {
+	case c == nil && p.out.ch.comesLater():
+		return 0
+	case c == nil || c.ready(unix.POLLOUT):
 		return maxWrite
 	}
-	p.waitRoomLocked()
+	p.waitRoomLocked(c)
 	return 0
 }
 
 // waitRoomLocked makes sure that WriteWakeup is called when the host takes output again.
-func (p *port) waitRoomLocked() {
+func (p *port) waitRoomLocked(c conn) {
 	if p.waiting {
 		return
 	}
 	p.waiting = true
-	h, t := p.out, p.t
-	h.hold()
+	t := p.t
+	c.hold()
 	go func() {
-		h.wait(unix.POLLOUT)
-		h.drop()
+		c.wait(unix.POLLOUT)
+		c.drop()
 		p.mu.Lock()
 		p.waiting = false
 		p.mu.Unlock()
@@ -231,30 +406,62 @@ func (p *port) Discard() {}
 func (p *port) Size() (unix.Winsize, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, h := range []*hostFD{p.in, p.out} {
-		if h == nil || !h.tty {
+	for _, s := range p.sides() {
+		if s.conn == nil {
 			continue
 		}
-		if ws, err := unix.IoctlGetWinsize(h.fd, unix.TIOCGWINSZ); err == nil && (ws.Row != 0 || ws.Col != 0) {
-			return *ws, true
+		if ws, ok := s.conn.size(); ok {
+			return ws, true
 		}
 	}
 	return unix.Winsize{}, false
 }
 
-// resize passes a new window size on.
-func (p *port) resize(t *tty.TTY) {
+// resized passes a new window size on.
+func (p *port) resized() {
+	p.mu.Lock()
+	t := p.t
+	p.mu.Unlock()
+	if t == nil {
+		return
+	}
 	if ws, ok := p.Size(); ok && ws != t.Size() {
 		t.Resize(ws)
 	}
 }
 
-// config is what mconsole's "config conN" shows.
+// SetLine passes the speed and format of a line on to the host's, if it is a real one. SetBreak begins and ends a break.
+func (p *port) SetLine(tm *unix.Termios) { p.eachTTY(func(c *ttyConn) { c.setLine(tm) }) }
+
+// SetBreak reports false if the line has no breaks.
+func (p *port) SetBreak(on bool) bool {
+	found := false
+	p.eachTTY(func(c *ttyConn) { found = true; c.setBreak(on) })
+	return found
+}
+
+func (p *port) eachTTY(f func(*ttyConn)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sides() {
+		if c, ok := s.conn.(*ttyConn); ok {
+			f(c)
+		}
+	}
+}
+
+// config is what mconsole's "config conN" shows: the configuration, with the devices that the host has chosen.
 func (p *port) config() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.device != "" && p.conf.same {
-		return fmt.Sprintf("pts:%s", p.device)
+	text := ""
+	for i, s := range p.sides() {
+		if i > 0 {
+			text += ","
+		}
+		if text += s.ch.text; s.device != "" && s.ch.kind != chanTTY {
+			text = text[:len(text)-len(s.ch.text)] + "pts:" + s.device
+		}
 	}
-	return p.conf.text
+	return text
 }

@@ -80,12 +80,12 @@ func open(t *testing.T, s *Set, conf string) (*tty.TTY, *port) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &port{set: s, kind: consoles, n: 1, conf: pr, unthrottled: make(chan struct{}, 1)}
+	p := newPort(s, consoles, 1, pr)
 	line := tty.New("tty1", 4, 1, p)
 	if err := p.Open(line); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(p.Close)
+	t.Cleanup(p.destroy)
 	return line, p
 }
 

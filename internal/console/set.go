@@ -4,13 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
-	"os/signal"
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/klog"
 	"github.com/user-mode-linux/linux/internal/kernel/tty"
@@ -20,28 +18,37 @@ import (
 type Set struct {
 	// SerialNonRaw is ssl-non-raw: the channels of serial lines are not put into raw mode.
 	SerialNonRaw bool
-	// Stderr gets the announcements of assigned devices if the system console is not there to show them; nil for none.
-	Stderr io.Writer
-	// Assigned, if not nil, is told of each host device assigned to a line ("con1", "/dev/pts/4").
+	// Xterm is the terminal emulator of the channel xterm, Name what its windows are called in their titles.
+	Xterm [3]string
+	Name  string
+	// Stderr gets the announcements of lines if no log on the host shows them; nil for none. LogShown says that the log is
+	// shown on the host, otherwise than on a console.
+	Stderr   io.Writer
+	LogShown bool
+	// Assigned, if not nil, is told where each line is on the host ("con1", "/dev/pts/4"), and "" when it is gone.
 	Assigned func(line, device string)
 
 	con, ssl config
 
-	mu      sync.Mutex
-	ports   map[string]*port // by line name
-	ttys    map[string]*tty.TTY
-	winch   chan os.Signal
-	visible bool // the system console is a host descriptor
+	mu        sync.Mutex
+	ports     map[string]*port // by line name
+	ttys      map[string]*tty.TTY
+	listeners map[string]*listener // by configured address
+	announced map[string]string    // by line name
+	visible   bool                 // the system console is a host descriptor
 }
 
 // New is a Set with the built-in configuration.
 func New() *Set {
 	return &Set{
-		Stderr: os.Stderr,
-		con:    config{kind: consoles, one: map[int]string{}},
-		ssl:    config{kind: serials, one: map[int]string{}},
-		ports:  map[string]*port{},
-		ttys:   map[string]*tty.TTY{},
+		Stderr:    os.Stderr,
+		Xterm:     DefaultXterm,
+		con:       config{kind: consoles, one: map[int]string{}},
+		ssl:       config{kind: serials, one: map[int]string{}},
+		ports:     map[string]*port{},
+		ttys:      map[string]*tty.TTY{},
+		listeners: map[string]*listener{},
+		announced: map[string]string{},
 	}
 }
 
@@ -68,15 +75,6 @@ func (s *Set) configFor(word string) (*config, string) {
 	return nil, ""
 }
 
-// Help is the text of --help.
-const Help = `con[0-9]*=<channel description>, ssl[0-9]*=<channel description>
-    Attach a console or serial line to a host channel: fd:<descriptor>, null, none, pts or pty; <in>,<out> uses two.
-    Without a number it is the default of all lines. Built in: con0=fd:0,fd:1 con=pts ssl=pts.
-
-ssl-non-raw
-    Do not put the host terminals of serial lines into raw mode.
-`
-
 // Register makes the terminals of all lines. Lines that can not be configured do not exist; the joined errors tell which.
 func (s *Set) Register() error {
 	var errs []error
@@ -98,7 +96,15 @@ func (s *Set) register(k *kind, n int, text string) error {
 	if conf.none() {
 		return nil
 	}
-	p := &port{set: s, kind: k, n: n, conf: conf, unthrottled: make(chan struct{}, 1)}
+	p := newPort(s, k, n, conf)
+	for _, side := range p.sides() {
+		if side.ch.kind == chanPort {
+			// From now on, so that nobody is refused who comes before the guest opens the line.
+			if _, err := s.listener(side.ch.addr); err != nil {
+				return fmt.Errorf("%s: %w", p.label(), err)
+			}
+		}
+	}
 	reg := tty.RegisterConsole
 	if k == serials {
 		reg = tty.RegisterSerial
@@ -116,55 +122,66 @@ func (s *Set) register(k *kind, n int, text string) error {
 
 func lineName(k *kind, n int) string { return fmt.Sprintf("%s%d", k.option, n) }
 
-// SystemConsole makes the terminal with a name below /dev ("tty0", "ttyS0") the system console and shows the log there.
-func (s *Set) SystemConsole(name string) error {
-	for _, t := range tty.Devices() {
-		if t.Name() != name {
-			continue
-		}
-		s.mu.Lock()
-		for line, p := range s.ports {
-			if s.ttys[line] == t {
-				s.visible = p.conf.out.kind == chanFD
-			}
-		}
-		s.mu.Unlock()
-		err := tty.SetConsole(t)
-		klog.AddSink(tty.LogSink(t))
-		return err
-	}
-	return fmt.Errorf("console %s: no such device", name)
-}
-
-// announce tells which host device a line got.
-func (s *Set) announce(k *kind, n int, device string) {
-	text := fmt.Sprintf("%s %d assigned device '%s'", k.label, n, device)
+// announce tells where a line is on the host, once for each place.
+func (s *Set) announce(p *port, what, device string) {
 	s.mu.Lock()
-	visible := s.visible
+	known := s.announced[p.name()] == device
+	s.announced[p.name()] = device
+	shown := (s.visible || s.LogShown) && klog.ConsoleLevel() > klog.Info
 	s.mu.Unlock()
-	if !visible && s.Stderr != nil {
+	if known {
+		return
+	}
+	text := p.label() + " " + what
+	if !shown && s.Stderr != nil {
 		fmt.Fprintln(s.Stderr, text)
 	}
 	if s.Assigned != nil {
-		s.Assigned(lineName(k, n), device)
+		s.Assigned(p.name(), device)
 	}
 	klog.Infof("%s", text)
 }
 
-// watchSize starts to follow the window size of host terminals.
-func (s *Set) watchSize() {
+// retract says that a line is no longer on the host.
+func (s *Set) retract(p *port) {
+	s.mu.Lock()
+	_, known := s.announced[p.name()]
+	delete(s.announced, p.name())
+	s.mu.Unlock()
+	if known && s.Assigned != nil {
+		s.Assigned(p.name(), "")
+	}
+}
+
+// listener is the one for an address, started if need be.
+func (s *Set) listener(addr string) (*listener, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.winch != nil {
-		return
+	if l := s.listeners[addr]; l != nil {
+		return l, nil
 	}
-	s.winch = make(chan os.Signal, 1)
-	signal.Notify(s.winch, unix.SIGWINCH)
-	go func(c chan os.Signal) {
-		for range c {
-			s.Resize()
+	l, err := listen(addr)
+	if err != nil {
+		return nil, err
+	}
+	s.listeners[addr] = l
+	return l, nil
+}
+
+// pruneListeners closes those that no line uses any more.
+func (s *Set) pruneListeners() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for addr, l := range s.listeners {
+		used := false
+		for _, p := range s.ports {
+			used = used || p.conf.in.addr == addr || p.conf.out.addr == addr
 		}
-	}(s.winch)
+		if !used {
+			l.close()
+			delete(s.listeners, addr)
+		}
+	}
 }
 
 // Resize passes the window sizes of all open host terminals on to the guest.
@@ -176,74 +193,22 @@ func (s *Set) Resize() {
 	}
 	s.mu.Unlock()
 	for _, p := range ports {
-		p.mu.Lock()
-		t := p.t
-		p.mu.Unlock()
-		if t != nil {
-			p.resize(t)
-		}
+		p.resized()
 	}
-}
-
-// Configure is mconsole's "config conN=<pair>": it replaces an unused line.
-func (s *Set) Configure(word string) error {
-	c, arg := s.configFor(word)
-	if c == nil {
-		return fmt.Errorf("no such device")
-	}
-	num, conf, ok := strings.Cut(arg, "=")
-	n, good := parseNumber(num)
-	if !ok || !good {
-		return errors.New("Couldn't parse device number")
-	}
-	if n >= c.kind.lines {
-		return errors.New("Device number out of range")
-	}
-	if _, err := parsePair(conf); err != nil {
-		return err
-	}
-	if err := s.remove(lineName(c.kind, n)); err != nil {
-		return err
-	}
-	return s.register(c.kind, n, conf)
-}
-
-// Remove is mconsole's "remove conN".
-func (s *Set) Remove(line string) error { return s.remove(line) }
-
-func (s *Set) remove(line string) error {
-	s.mu.Lock()
-	t := s.ttys[line]
-	s.mu.Unlock()
-	if t == nil {
-		return nil
-	}
-	if tty.Unregister(t) == unix.EBUSY {
-		return errors.New("Device is already open")
-	}
-	s.mu.Lock()
-	delete(s.ttys, line)
-	delete(s.ports, line)
-	s.mu.Unlock()
-	return nil
-}
-
-// Config is mconsole's "config conN": the configuration, with the host device if there is one; "none" without the line.
-func (s *Set) Config(line string) string {
-	s.mu.Lock()
-	p := s.ports[line]
-	s.mu.Unlock()
-	if p == nil {
-		return "none"
-	}
-	return p.config()
 }
 
 // Drain waits until the host has taken what the terminals have sent, at most for d. It is for the end of the guest.
 func (s *Set) Drain(d time.Duration) {
 	end := time.Now().Add(d)
-	for _, t := range tty.Devices() {
+	s.mu.Lock()
+	ttys := maps.Clone(s.ttys)
+	ports := maps.Clone(s.ports)
+	s.mu.Unlock()
+	for line, t := range ttys {
 		for t.Unsent() > 0 && time.Now().Before(end) {
+			if there, _ := ports[line].Carrier(); !there {
+				break
+			}
 			t.WriteWakeup()
 			time.Sleep(time.Millisecond)
 		}
@@ -255,14 +220,10 @@ func (s *Set) Close() {
 	s.mu.Lock()
 	ports := s.ports
 	s.ports = map[string]*port{}
-	if s.winch != nil {
-		signal.Stop(s.winch)
-		close(s.winch)
-		s.winch = nil
-	}
 	s.mu.Unlock()
 	for _, p := range ports {
-		p.Close()
+		p.destroy()
 	}
+	s.pruneListeners()
 	RestoreTerminals()
 }
