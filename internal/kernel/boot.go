@@ -146,6 +146,8 @@ func (k *Kernel) Boot(p platform.Platform) error {
 	system.SetMemory(func() system.Memory { return memory(t.MM.Acct) })
 	go t.WatchMemory(t.MM.Acct)
 	tmpfs.NewMemfile, tmpfs.TotalPages = p.NewMemfile, k.cfg.Memory/abi.PageSize
+	vfs.SendIO = t.SendIO
+	tmpfs.CountMapped = t.MM.CountMapped
 	ext4.NewMemfile = p.NewMemfile
 	k.register()
 	if k.BeforeRoot != nil {

@@ -10,22 +10,23 @@ import (
 // FileMap is the file of one mmap call. The areas that the mapping is split into, and their copies in forked address
 // spaces, share it.
 type FileMap struct {
-	m    vfs.Mapping
-	f    *vfs.File
-	refs atomic.Int32
+	m     vfs.Mapping
+	f     *vfs.File
+	write bool // shared, and the descriptor was writable
+	refs  atomic.Int32
 }
 
-func newFileMap(m vfs.Mapping, f *vfs.File) *FileMap {
-	b := &FileMap{m: m, f: f.IncRef()}
+func newFileMap(m vfs.Mapping, f *vfs.File, write bool) *FileMap {
+	b := &FileMap{m: m, f: f.IncRef(), write: write}
 	b.refs.Store(1)
-	m.Mapped(1)
+	m.Mapped(1, write)
 	return b
 }
 
 // Put drops a reference. It may sleep.
 func (b *FileMap) Put() {
 	if b.refs.Add(-1) == 0 {
-		b.m.Mapped(-1)
+		b.m.Mapped(-1, b.write)
 		b.f.DecRef()
 	}
 }
