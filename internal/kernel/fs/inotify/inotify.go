@@ -121,9 +121,12 @@ func Of(f *vfs.File) *Instance {
 	return in
 }
 
-// Add is inotify_add_watch(2); the path is relative to the working directory.
+// ValidMask reports whether inotify_add_watch(2) knows all bits of a mask, and there are any.
+func ValidMask(mask uint32) bool { return mask != 0 && mask&^uint32(allBits) == 0 }
+
+// Add is inotify_add_watch(2) with a valid mask; the path is relative to the working directory.
 func (in *Instance) Add(c vfs.Caller, path string, mask uint32) (int32, error) {
-	if mask&allBits == 0 || mask&unix.IN_MASK_ADD != 0 && mask&unix.IN_MASK_CREATE != 0 {
+	if mask&unix.IN_MASK_ADD != 0 && mask&unix.IN_MASK_CREATE != 0 {
 		return 0, unix.EINVAL
 	}
 	flags := 0
