@@ -20,8 +20,8 @@ int main(void) {
 	socketpair(AF_UNIX, SOCK_STREAM, 0, s); HAS(s[0]); T(ioctl(s[0], FIOASYNC, &on)); HAS(s[0]); fcntl(s[0], F_SETOWN, getpid()); fcntl(s[0], F_SETSIG, SIGRTMIN);
 	write(s[1], "x", 1); SAW("socket"); read(s[0], &c, 1); SAW("read"); write(s[0], "x", 1); SAW("write"); read(s[1], &c, 1); SAW("room"); T(ioctl(s[0], FIOASYNC, &off)); HAS(s[0]); write(s[1], "x", 1); SAW("off"); close(s[1]);
 	int m = posix_openpt(O_RDWR | O_NOCTTY); grantpt(m); unlockpt(m); int t = open(ptsname(m), O_RDWR | O_NOCTTY);
-	OK(async(t, 1)); HAS(t); fcntl(t, F_SETOWN, getpid()); write(m, "a", 1); msleep(20); SAW("half a line"); write(m, "\n", 1); msleep(20); P("tty %d\n", got > 0); got = 0; async(t, 0);
-	OK(async(m, 1)); HAS(m); fcntl(m, F_SETOWN, getpid()); write(t, "out", 3); msleep(20); P("pty master %d\n", got > 0); got = 0; async(m, 0);
+	OK(async(t, 1)); HAS(t); fcntl(t, F_SETOWN, getpid()); write(m, "a", 1); msleep(20); SAW("half a line"); write(m, "\n", 1); for (int i = 0; i < 2000 && !got; i++) msleep(1); P("tty %d\n", got > 0); got = 0; async(t, 0);
+	OK(async(m, 1)); HAS(m); fcntl(m, F_SETOWN, getpid()); write(t, "out", 3); for (int i = 0; i < 2000 && !got; i++) msleep(1); P("pty master %d\n", got > 0); got = 0; async(m, 0);
 	int f = open("f", O_CREAT | O_RDWR, 0600); OK(async(f, 1)); HAS(f); T(ioctl(f, FIOASYNC, &on)); T(ioctl(f, FIOASYNC, (void *)8)); T(ioctl(f, FIONBIO, &on));
 	f = open("/dev/null", O_RDWR); OK(async(f, 1)); HAS(f);
 	pipe(p); T(fcntl(p[0], F_SETOWN, 99999999)); T(fcntl(p[0], F_SETOWN, -99999999)); T(fcntl(p[0], F_SETOWN, 0x80000000)); struct f_owner_ex o = {7, 1}; T(fcntl(p[0], F_SETOWN_EX, &o));
