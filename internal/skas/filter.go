@@ -109,6 +109,12 @@ var rules = map[int32]func(b *bpf){
 			unix.MADV_POPULATE_READ, unix.MADV_POPULATE_WRITE)
 	},
 	unix.SYS_MMAP: mmapRule,
+	// The heap grows as far as an address below userMax; only the kernel says where it begins (Platform.HostBrk).
+	unix.SYS_BRK: func(b *bpf) {
+		b.load(argHigh(0))
+		b.when(unix.BPF_JGE, userMax>>32, fallback)
+		allowAlways(b)
+	},
 }
 
 func allowAlways(b *bpf) { b.when(unix.BPF_JGE, 0, allow) }
@@ -166,7 +172,7 @@ var forced = map[int32]bool{
 
 // buildFilter makes the filter program of a platform from the lane table. A call that the table does not name goes to
 // the notify lane.
-func buildFilter(lanes *[512]platform.Lane) []unix.SockFilter {
+func buildFilter(lanes *[512]platform.Lane, hostBrk bool) []unix.SockFilter {
 	b := new(bpf)
 	b.load(dataArch)
 	b.prog = append(b.prog, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: auditArchX86_64, Jt: 1})
@@ -179,7 +185,7 @@ func buildFilter(lanes *[512]platform.Lane) []unix.SockFilter {
 	b.ret(retENOSYS)
 	for nr := range int32(len(lanes)) {
 		lane := lanes[nr]
-		if forced[nr] {
+		if forced[nr] || nr == unix.SYS_BRK && !hostBrk {
 			lane = platform.Trace
 		}
 		rule := rules[nr]

@@ -218,7 +218,8 @@ func TestHighBitsOfCallNumbers(t *testing.T) {
 // The interpreter and the host agree about the filter's structure: every jump lands inside, and foreign calls are refused.
 func TestFilterDecisions(t *testing.T) {
 	l := lanes()
-	prog := buildFilter(&l)
+	l[unix.SYS_BRK] = platform.Native
+	prog := buildFilter(&l, true)
 	const hi = 0x7fff << 32
 	const anon = unix.MAP_PRIVATE | unix.MAP_ANONYMOUS
 	for _, c := range []struct {
@@ -251,6 +252,10 @@ func TestFilterDecisions(t *testing.T) {
 		{unix.SYS_MUNMAP, auditArchX86_64, platform.Args{1 << 63, 4096}, retTrace},
 		{unix.SYS_MPROTECT, auditArchX86_64, platform.Args{4096, 4096, 8}, retTrace},
 		{unix.SYS_MPROTECT, auditArchX86_64, platform.Args{4096, 4096, 7 | 1<<32}, retTrace},
+		{unix.SYS_BRK, auditArchX86_64, platform.Args{}, retAllow},
+		{unix.SYS_BRK, auditArchX86_64, platform.Args{userMax - 1}, retAllow},
+		{unix.SYS_BRK, auditArchX86_64, platform.Args{userMax}, retTrace},
+		{unix.SYS_BRK, auditArchX86_64, platform.Args{1 << 63}, retTrace},
 		{unix.SYS_MADVISE, auditArchX86_64, platform.Args{4096, 4096, 4}, retAllow},
 		{unix.SYS_MADVISE, auditArchX86_64, platform.Args{4096, 4096, 9}, retTrace},
 		{unix.SYS_MADVISE, auditArchX86_64, platform.Args{4096, 4096, 100}, retTrace},
@@ -258,6 +263,9 @@ func TestFilterDecisions(t *testing.T) {
 		if got := runFilter(prog, c.nr, c.arch, &c.args); got != c.want {
 			t.Errorf("call %d %#x: %#x, want %#x", c.nr, c.args, got, c.want)
 		}
+	}
+	if got := runFilter(buildFilter(&l, false), unix.SYS_BRK, auditArchX86_64, &platform.Args{}); got != retTrace {
+		t.Errorf("brk without HostBrk: %#x", got)
 	}
 }
 

@@ -16,7 +16,17 @@ const mapCookie = 0x554d4c31
 const (
 	opSize      = 64
 	opsSlotSize = pageSize
-	opsPerSlot  = opsSlotSize / opSize
+	opsPerSlot  = opsSlotSize/opSize - 2
+	// mmMapAt is where in a slot the argument of a Heap operation is.
+	mmMapAt = opsPerSlot * opSize
+)
+
+// prctl(2) PR_SET_MM with one call: struct prctl_mm_map is 12 words and two half ones.
+const (
+	prSetMM        = 35
+	prSetMMMap     = 14
+	prSetMMMapSize = 15
+	mmMapSize      = 104
 )
 
 // hostCall is one call of a list for routineBatch.
@@ -29,7 +39,7 @@ type hostCall struct {
 const injectList = -1
 
 func isMemoryCall(nr int32) bool {
-	return nr == unix.SYS_MMAP || nr == unix.SYS_MUNMAP || nr == unix.SYS_MPROTECT
+	return nr == unix.SYS_MMAP || nr == unix.SYS_MUNMAP || nr == unix.SYS_MPROTECT || nr == unix.SYS_PRCTL
 }
 
 // inject sets the injecting state: notifications that t raises for nr are carried out.
@@ -161,6 +171,9 @@ func (t *Thread) runCall(nr platform.Sysno, a platform.Args) (uint64, error) {
 	r.Rdi, r.Rsi, r.Rdx, r.R10, r.R8, r.R9 = a[0], a[1], a[2], a[3], a[4], a[5]
 	if t.stop == stopCall {
 		r.Orig_rax = uint64(nr)
+		if nr == unix.SYS_MMAP && t.s.fam.listener >= 0 {
+			r.R8 = uint64(uint32(r.R8)) // the filter has had its say: no need to ask the notify lane
+		}
 		if err := ptraceSetRegs(t.tid, &r); err != nil {
 			return 0, unix.ESRCH
 		}
@@ -235,6 +248,8 @@ func mapCall(op *platform.MapOp, num int32) hostCall {
 	switch op.Kind {
 	case platform.Unmap:
 		return hostCall{unix.SYS_MUNMAP, platform.Args{op.Addr, op.Len}}
+	case platform.Heap:
+		return hostCall{unix.SYS_PRCTL, platform.Args{prSetMM, prSetMMMap, 0, mmMapSize}}
 	case platform.Protect:
 		return hostCall{unix.SYS_MPROTECT, platform.Args{op.Addr, op.Len, uint64(op.Prot & 7)}}
 	}
@@ -271,7 +286,7 @@ func (t *Thread) runCalls(ops []platform.MapOp, calls []hostCall) error {
 		for n < len(calls) && n < opsPerSlot && !ops[n].Anywhere {
 			n++
 		}
-		if n <= 1 {
+		if n <= 1 && ops[0].Kind != platform.Heap {
 			v, err := t.runCall(int32(calls[0].nr), calls[0].args)
 			if err != nil {
 				return err
@@ -283,7 +298,7 @@ func (t *Thread) runCalls(ops []platform.MapOp, calls []hostCall) error {
 				ops[0].Addr = v
 			}
 			n = 1
-		} else if err := t.runBatch(calls[:n]); err != nil {
+		} else if err := t.runBatch(ops[:n], calls[:n]); err != nil {
 			return err
 		}
 		ops, calls = ops[n:], calls[n:]
@@ -291,20 +306,38 @@ func (t *Thread) runCalls(ops []platform.MapOp, calls []hostCall) error {
 	return nil
 }
 
+// putMMMap writes a struct prctl_mm_map. What only host programs would show (where code, stack and arguments are) is the
+// lowest address that the host takes.
+func putMMMap(p []byte, op *platform.MapOp) {
+	const lowest = 64 << 10
+	data, end := op.Off, op.Off+op.Len
+	if data < lowest || end < data || end >= op.Addr {
+		data, end = lowest, lowest
+	}
+	for i, v := range [...]uint64{lowest, lowest + 1, data, end, op.Addr, op.Addr, lowest, lowest, lowest, lowest, lowest, 0,
+		0xffffffff << 32} { // no auxiliary vector, and no new exe
+		binary.LittleEndian.PutUint64(p[8*i:], v)
+	}
+}
+
 // runBatch runs up to opsPerSlot calls without a stop between them.
-func (t *Thread) runBatch(calls []hostCall) error {
+func (t *Thread) runBatch(ops []platform.MapOp, calls []hostCall) error {
 	p := t.p
 	slot := <-p.opsFree
 	defer func() { p.opsFree <- slot }()
-	mem := p.ops[slot*opsSlotSize:][:len(calls)*opSize]
+	mem := p.ops[slot*opsSlotSize:][:opsSlotSize]
 	for i := range calls {
 		c := mem[i*opSize:]
+		if op := &ops[i]; op.Kind == platform.Heap {
+			putMMMap(mem[mmMapAt:], op)
+			calls[i].args[2] = stubOps + uint64(slot*opsSlotSize+mmMapAt)
+		}
 		binary.LittleEndian.PutUint64(c, calls[i].nr)
 		for k, a := range calls[i].args {
 			binary.LittleEndian.PutUint64(c[8+8*k:], a)
 		}
 	}
-	defer clear(mem) // other stubs can read it
+	defer clear(mem[:len(calls)*opSize]) // other stubs can read it
 	t.inject(true, injectList)
 	defer t.inject(false, 0)
 	r := t.regs

@@ -191,6 +191,8 @@ func (as *addressSpace) Mappings() ([]platform.Mapping, error) {
 				m.VDSO = true
 			case "[vvar]", "[vvar_vclock]":
 				m.VVAR = true
+			case "[heap]":
+				m.Heap = true
 			case "[vsyscall]":
 				continue
 			default:

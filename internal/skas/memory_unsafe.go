@@ -39,3 +39,9 @@ func processVM(nr uintptr, tid int, p []byte, r []uio.Range) (int, syscall.Errno
 		uintptr(unsafe.Pointer(&r[0])), uintptr(len(r)), 0)
 	return int(n), e
 }
+
+// hostBrk reports whether the host lets a process say where its heap is (CONFIG_CHECKPOINT_RESTORE).
+func hostBrk() bool {
+	var size uint32
+	return unix.Prctl(prSetMM, prSetMMMapSize, uintptr(unsafe.Pointer(&size)), 0, 0) == nil && size == mmMapSize
+}

@@ -58,6 +58,8 @@ type Platform struct {
 	ops     []byte // the stubs' stubOps, here writable
 	opsFree chan int
 
+	hostBrk bool
+
 	fileMu sync.Mutex // orders installation of host files
 }
 
@@ -80,7 +82,8 @@ func New(cfg Config, h platform.Handler) (*Platform, error) {
 		return nil, err
 	}
 	p.caps = caps
-	p.filter = buildFilter(&cfg.Lanes)
+	p.hostBrk = hostBrk()
+	p.filter = buildFilter(&cfg.Lanes, p.hostBrk)
 	// Every shard may have a thread in wait4 and one in NOTIF_RECV.
 	if n := 2*cfg.Shards + 2; runtime.GOMAXPROCS(0) < n {
 		runtime.GOMAXPROCS(n)
@@ -144,6 +147,9 @@ func (p *Platform) UserMax() uint64 { return userMax }
 
 // VDSO implements platform.Platform.
 func (p *Platform) VDSO() uint64 { return p.vdso }
+
+// HostBrk implements platform.Platform.
+func (p *Platform) HostBrk() bool { return p.hostBrk }
 
 // Describe implements platform.Platform.
 func (p *Platform) Describe() string {

@@ -184,7 +184,7 @@ func testProgram(t *testing.T, path string) {
 	if string(args) != "prog\x00one\x00\x00" {
 		t.Errorf("argument area %q", args)
 	}
-	if start, _ := m.BrkRange(); start < bias+ef.Progs[0].Vaddr {
+	if start := m.StartBrk(); start < bias+ef.Progs[0].Vaddr {
 		t.Errorf("heap at %#x", start)
 	}
 	im.Release()
@@ -264,7 +264,7 @@ func TestLayout(t *testing.T) {
 	if at(0x402000) == 0 || at(0x402100) != 0 || at(0x403000) != 0 || at(0x404000) == 0 || at(0x401000) != -1 {
 		t.Error("contents", at(0x402000), at(0x402100), at(0x403000), at(0x404000), at(0x401000))
 	}
-	if start, _ := m.BrkRange(); start != 0x405000 {
+	if start := m.StartBrk(); start != 0x405000 {
 		t.Errorf("heap at %#x", start)
 	}
 	rs, _ := m.Maps()

@@ -202,6 +202,10 @@ func (im *Image) Install(t platform.Thread, m *mm.MM, cr Creds) error {
 	}
 	ops := append(im.ops, platform.MapOp{Kind: platform.MapAnon, Addr: top - size, Len: size, Prot: prot,
 		NoReserve: true, Growsdown: true, NoReplace: true})
+	if im.p.Host.HostBrk {
+		l := &im.layout
+		ops = append(ops, platform.MapOp{Kind: platform.Heap, Addr: im.brk, Off: l.StartData, Len: l.EndData - l.StartData})
+	}
 	if err := m.Install(t, ops, im.segs, im.top); err != nil {
 		return err
 	}

@@ -15,16 +15,22 @@ func (m *MM) SetBrk(addr uint64) {
 	m.mu.Unlock()
 }
 
-// BrkRange is the heap.
-func (m *MM) BrkRange() (start, end uint64) {
+// StartBrk is where the heap begins.
+func (m *MM) StartBrk() uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.startBrk, m.brk
+	return m.startBrk
 }
 
 // Brk implements the brk(2) system call: it returns the end of the heap, which is unchanged if it cannot be moved to
-// addr. The only error is ErrOffload.
+// addr. The only error is ErrOffload. Where the host has the heap this is for calls that it could not take by itself.
 func (m *MM) Brk(t platform.Thread, c vfs.Caller, addr uint64) (uint64, error) {
+	if m.host.HostBrk {
+		if addr >= m.host.UserMax-abi.PageSize {
+			addr = 0
+		}
+		return t.Syscall(unix.SYS_BRK, platform.Args{addr})
+	}
 	if err := m.lock(t); err != nil {
 		return 0, err
 	}

@@ -74,7 +74,7 @@ func (m *MM) anonRegion(h platform.Mapping) Region {
 		r.Name = "[vdso]"
 	case h.VVAR:
 		r.Name = "[vvar]"
-	case m.brk > m.startBrk && h.Start < m.brk && h.End > m.startBrk:
+	case h.Heap || m.brk > m.startBrk && h.Start < m.brk && h.End > m.startBrk:
 		r.Name = "[heap]"
 	case h.Start <= m.layout.StartStack && m.layout.StartStack < h.End:
 		r.Name = "[stack]"

@@ -31,6 +31,8 @@ const (
 type Host struct {
 	// UserMax is the first address that a guest may not map, VDSO that of the vDSO (0: none).
 	UserMax, VDSO uint64
+	// HostBrk: the host carries out brk(2) (platform.Platform.HostBrk).
+	HostBrk bool
 	// Empty is an empty host file for pages beyond the end of a file.
 	Empty *platform.HostFile
 	// NewShared makes an unlinked file of tmpfs with n bytes for a shared anonymous mapping, named "/dev/zero".
@@ -61,9 +63,9 @@ type MM struct {
 	filesTop uint64
 	ops      []platform.MapOp // scratch
 	startBrk uint64
-	brk      uint64
-	locked   spans // mlock(2); a superset, as unmapping is not always seen
-	lockAll  int   // MCL_* of mlockall(2)
+	brk      uint64 // the heap's end, unless HostBrk
+	locked   spans  // mlock(2); a superset, as unmapping is not always seen
+	lockAll  int    // MCL_* of mlockall(2)
 	layout   Layout
 	exe      *vfs.File
 }

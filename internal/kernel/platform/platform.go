@@ -164,6 +164,9 @@ type Platform interface {
 	UserMax() uint64
 	// VDSO is the address of the vDSO image in every new process, 0 if there is none.
 	VDSO() uint64
+	// HostBrk reports whether brk(2) is the host's, from where a Heap operation says: then the host carries out brk
+	// natively, and the kernel may ask for it by Thread.Syscall.
+	HostBrk() bool
 	// Describe is one line for the boot log.
 	Describe() string
 	// Close ends all threads and waits for their host processes.
@@ -264,8 +267,8 @@ type Mapping struct {
 	// For a mapping of a host file: which (HostFile.ID) and where.
 	File FileID
 	Off  uint64
-	// VDSO, VVAR mark the host's own pages.
-	VDSO, VVAR bool
+	// VDSO, VVAR mark the host's own pages, Heap those of its brk (HostBrk).
+	VDSO, VVAR, Heap bool
 }
 
 // FileID identifies a host file: device and inode number.
@@ -315,6 +318,9 @@ const (
 	Unmap
 	// Protect is mprotect.
 	Protect
+	// Heap (only if Platform.HostBrk) has the host's own heap start, empty, at Addr. Off and Len are the program's data,
+	// which RLIMIT_DATA counts too.
+	Heap
 )
 
 // MapOp is one memory call, with exact addresses.

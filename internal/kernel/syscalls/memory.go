@@ -17,7 +17,7 @@ func init() {
 		unix.SYS_MPROTECT:         {Name: "mprotect", Fn: sysMprotect, Lane: platform.Native},
 		unix.SYS_MADVISE:          {Name: "madvise", Fn: sysMadvise, Lane: platform.Native},
 		unix.SYS_MREMAP:           {Name: "mremap", Fn: sysMremap, Lane: platform.Trace},
-		unix.SYS_BRK:              {Name: "brk", Fn: sysBrk, Lane: platform.Trace},
+		unix.SYS_BRK:              {Name: "brk", Fn: sysBrk, Lane: platform.Native},
 		unix.SYS_MSYNC:            {Name: "msync", Fn: sysMsync, Lane: platform.Trace},
 		unix.SYS_MINCORE:          {Name: "mincore", Fn: sysMincore, Lane: platform.Trace},
 		unix.SYS_MLOCK:            {Name: "mlock", Fn: sysMlock, Note: "accounting only"},

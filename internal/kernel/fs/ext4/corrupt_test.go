@@ -293,8 +293,8 @@ func (m *memMemfile) Punch(off, n int64) error { return nil }
 func (m *memMemfile) Allocated() int64         { return int64(len(m.p)) }
 
 func (m *memMemfile) Window(int64, int, bool) []byte { return nil }
-func (m *memMemfile) Host() *platform.HostFile { return &m.host }
-func (m *memMemfile) Close() error             { *m.open--; return nil }
+func (m *memMemfile) Host() *platform.HostFile       { return &m.host }
+func (m *memMemfile) Close() error                   { *m.open--; return nil }
 
 // useMemfiles makes NewMemfile give memory; the result counts the open ones.
 func useMemfiles(t testing.TB) *int {

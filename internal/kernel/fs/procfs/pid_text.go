@@ -158,7 +158,7 @@ func showStat(p *node, c vfs.Caller, w *bytes.Buffer) error {
 	s.pending |= shared
 	if m, err := p.mm(); err == nil && m != nil {
 		s.layout = m.Layout()
-		s.brk, _ = m.BrkRange()
+		s.brk = m.StartBrk()
 		if u, err := m.AddressSpace().Usage(); err == nil {
 			s.vsize, s.rss = u.VM, u.RSS
 		}

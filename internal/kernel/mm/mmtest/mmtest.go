@@ -134,7 +134,7 @@ func NewHost(p platform.Platform) *mm.Host {
 	if err != nil {
 		panic(err)
 	}
-	return &mm.Host{UserMax: p.UserMax(), VDSO: p.VDSO(), Empty: empty.Host(),
+	return &mm.Host{UserMax: p.UserMax(), VDSO: p.VDSO(), HostBrk: p.HostBrk(), Empty: empty.Host(),
 		NewShared: func(_ vfs.Caller, n uint64) (*vfs.File, error) {
 			f := NewFile(p, nil)
 			f.Mem.Truncate(int64(n))
