@@ -66,8 +66,16 @@ func boot(cfg *cmdline.Config, dir *umid.Dir, root *io.SectionReader) outcome {
 		warn(err.Error())
 		return outcome{how: notBooted}
 	}
+	notifier := newNotifier(cfg)
+	if notifier != nil {
+		kcfg.Mconsole = notifier.User
+	}
 	k := kernel.New(kcfg)
-	k.BeforeRoot = func() { d.register(cfg); early() }
+	k.BeforeRoot = func() {
+		d.register(cfg)
+		early()
+		d.startConsole(k, dir, notifier)
+	}
 	host.Watch(host.Handlers{Winch: d.consoles.Resize})
 
 	p, err := skas.New(platformConfig(cfg), k.Tasks)
@@ -87,6 +95,7 @@ func boot(cfg *cmdline.Config, dir *umid.Dir, root *io.SectionReader) outcome {
 	d.consoles.Drain(time.Second)
 	switch o.Kind {
 	case task.HaltPanic:
+		notifier.Panic(o.Text)
 		return outcome{how: panicked}
 	case task.HaltRestart:
 		return outcome{rebooted, o.Status}

@@ -84,9 +84,6 @@ func (d *drivers) absent(cfg *cmdline.Config) {
 	for _, word := range cfg.Nets {
 		warn(fmt.Sprintf("%q is ignored: network interfaces are not there yet", word))
 	}
-	if cfg.MconsoleNotify != "" {
-		warn("mconsole= is ignored: the management console is not there yet")
-	}
 	if cfg.HostfsDir != "" {
 		warn("hostfs= is ignored: hostfs is not there yet")
 	}

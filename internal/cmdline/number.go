@@ -46,6 +46,15 @@ func hexDigit(c byte) byte {
 	return 255
 }
 
+// ParseSize reads a size that is nothing else: a number and perhaps one of the suffixes of mem=.
+func ParseSize(s string) (n uint64, ok bool) {
+	_, rest := number(s)
+	if s == "" || rest == s || len(rest) > 1 || rest != "" && !strings.Contains("kmgtpe", string(rest[0]|0x20)) {
+		return 0, false
+	}
+	return memparse(s), true
+}
+
 // memparse reads a size as the kernel does: a number and one of the suffixes K, M, G, T, P, E in either case. What follows
 // is ignored, as is everything that does not begin with a digit (0). Sizes beyond 64 bits are cut to the largest.
 func memparse(s string) uint64 {

@@ -3,6 +3,7 @@ package console
 import (
 	"encoding/binary"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -52,6 +53,28 @@ func OpenStream(c vfs.Caller, fd int, flags uint32) (*vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	return vfs.NewAnonFile(c, fmt.Sprintf("pipe:[%d]", fd), s, flags, s.Mode()), nil
+}
+
+// OpenFile makes an open file of the guest of a host file, whose description stays open as long as the guest has it.
+func OpenFile(c vfs.Caller, file *os.File, flags uint32) (*vfs.File, error) {
+	var fd int
+	conn, err := file.SyscallConn()
+	if err == nil {
+		cerr := conn.Control(func(f uintptr) { fd, err = unix.FcntlInt(f, unix.F_DUPFD_CLOEXEC, 3) })
+		if err == nil {
+			err = cerr
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file.Name(), err)
+	}
+	s, err := NewStream(fd)
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	s.h.owned = append(s.h.owned, fd)
 	return vfs.NewAnonFile(c, fmt.Sprintf("pipe:[%d]", fd), s, flags, s.Mode()), nil
 }
 

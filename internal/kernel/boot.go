@@ -7,6 +7,7 @@ import (
 	"io"
 	"path"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -66,6 +67,9 @@ type Config struct {
 	Exec    string
 	HasExec bool
 	Stdio   func(t *task.Task) ([3]*vfs.File, error)
+
+	// Mconsole gets what programs write to /proc/mconsole; nil: there is no such file.
+	Mconsole func(p []byte)
 }
 
 // Kernel is a guest.
@@ -78,6 +82,9 @@ type Kernel struct {
 	exitCode atomic.Int32 // /proc/exitcode
 	ns       *vfs.Namespace
 	halted   chan Outcome
+
+	procOnce sync.Once
+	proc     *bootCaller // its root is /proc; nil if there is none
 }
 
 // Outcome is how the guest ended. Status is the exit status of Exec's command (128+n for signals), or what
@@ -146,8 +153,6 @@ func (k *Kernel) Boot(p platform.Platform) error {
 	system.SetMemory(func() system.Memory { return memory(t.MM.Acct) })
 	go t.WatchMemory(t.MM.Acct)
 	tmpfs.NewMemfile, tmpfs.TotalPages = p.NewMemfile, k.cfg.Memory/abi.PageSize
-	vfs.SendIO = t.SendIO
-	tmpfs.CountMapped = t.MM.CountMapped
 	ext4.NewMemfile = p.NewMemfile
 	k.register()
 	if k.BeforeRoot != nil {
@@ -172,7 +177,7 @@ func (k *Kernel) register() {
 	bdev.RegisterSpecial()
 	devpts.Init()
 	devtmpfs.Init()
-	procfs.New(procfs.Config{Kernel: k.Tasks, Cmdline: k.cfg.CommandLine, CPU: k.cfg.CPU, ExitCode: &k.exitCode, Sysrq: k.Sysrq})
+	procfs.New(procfs.Config{Kernel: k.Tasks, Cmdline: k.cfg.CommandLine, CPU: k.cfg.CPU, ExitCode: &k.exitCode, Sysrq: k.Sysrq, Mconsole: k.cfg.Mconsole})
 	sysfs.Init(sysfs.Config{CPUs: k.Tasks.Platform.NumCPU()})
 	bdev.Watch(func(n *bdev.Node, added bool) {
 		if added {
@@ -274,11 +279,15 @@ func Panicked(err error) bool { return err == errPanic }
 
 // initEnv is the environment of the first program.
 func (k *Kernel) initEnv() []string {
-	env := []string{"HOME=/", "TERM=linux"}
 	if k.cfg.HasExec {
-		env = append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+		return k.shellEnv()
 	}
-	return append(env, k.cfg.InitEnv...)
+	return append([]string{"HOME=/", "TERM=linux"}, k.cfg.InitEnv...)
+}
+
+// shellEnv is the environment of commands that come from outside.
+func (k *Kernel) shellEnv() []string {
+	return append([]string{"HOME=/", "TERM=linux", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, k.cfg.InitEnv...)
 }
 
 // startInit runs the first program on the console.
@@ -296,7 +305,7 @@ func (k *Kernel) startInit(ns *vfs.Namespace) error {
 		candidates = append([]string{k.rdinit()}, candidates...)
 	}
 	for _, name := range candidates {
-		err := k.start(t, name, append([]string{name}, k.cfg.InitArgs...))
+		err := k.start(t, name, append([]string{name}, k.cfg.InitArgs...), k.initEnv())
 		if err == nil {
 			klog.Infof("Run %s as init process", name)
 			return nil
@@ -312,13 +321,13 @@ func (k *Kernel) startInit(ns *vfs.Namespace) error {
 }
 
 // start executes a program in a task that has none.
-func (k *Kernel) start(t *task.Task, name string, argv []string) error {
+func (k *Kernel) start(t *task.Task, name string, argv, env []string) error {
 	f, err := vfs.OpenExec(t, nil, name, 0)
 	if err != nil {
 		return err
 	}
 	defer f.DecRef()
-	return t.Start(task.ExecParams{File: f, Name: name, Argv: argv, Envv: k.initEnv()})
+	return t.Start(task.ExecParams{File: f, Name: name, Argv: argv, Envv: env})
 }
 
 // openConsole gives init the console as descriptors 0, 1 and 2.
@@ -376,15 +385,10 @@ func (k *Kernel) startExec(ns *vfs.Namespace) error {
 		}
 	}
 	t.Group.OnExit = func(status int32) {
-		code := int(status >> 8 & 0xff)
-		if sig := status & 0x7f; sig != 0 {
-			code = 128 + int(sig)
-		}
-		k.end(Outcome{Halt: task.Halt{Kind: task.HaltHalt}, Status: code})
+		k.end(Outcome{Halt: task.Halt{Kind: task.HaltHalt}, Status: exitStatus(status)})
 	}
-	const sh = "/bin/sh"
-	if err := k.start(t, sh, []string{path.Base(sh), "-c", k.cfg.Exec}); err != nil {
-		return k.panic(fmt.Sprintf("Requested init %s failed (error %d).", sh, -int(abi.Errno(err))))
+	if err := k.start(t, shell, []string{path.Base(shell), "-c", k.cfg.Exec}, k.initEnv()); err != nil {
+		return k.panic(fmt.Sprintf("Requested init %s failed (error %d).", shell, -int(abi.Errno(err))))
 	}
 	return nil
 }

@@ -39,7 +39,7 @@ internal/ubd: internal/kernel/bdev internal/kernel/klog internal/kernel/platform
 internal/hostfs: internal/kernel/vfs internal/kernel/abi internal/kernel/cred internal/kernel/mm internal/kernel/wait internal/kernel/uio internal/kernel/klog internal/kernel/ktime internal/kernel/platform
 internal/netdrv: internal/kernel/net internal/kernel/klog internal/kernel/wait internal/kernel/uio internal/mconsole/hotplug
 internal/console: internal/kernel/tty internal/kernel/wait internal/kernel/klog internal/kernel/vfs internal/kernel/uio internal/kernel/ktime internal/kernel/abi internal/host internal/mconsole/hotplug
-internal/mconsole: internal/kernel/klog internal/kernel/abi
+internal/mconsole: internal/kernel/klog internal/kernel/abi internal/cmdline
 internal/cmdline: internal/kernel/abi
 internal/host: internal/mconsole/umid
 internal/bench:

@@ -219,7 +219,7 @@ func (w *worker) finishLocked(t *Thread, ret platform.Return) bool {
 	case platform.Hold:
 		t.after = afterHold
 	}
-	if t.after != afterNothing || t.kicked || t.signalled {
+	if t.after != afterNothing || t.kicked || t.signalled || t.p.frozen.Load() {
 		// Interrupt first, then answer: the thread stops before it returns to the guest.
 		t.fix, t.fixValue = true, ret.Value
 		t.signalLocked()

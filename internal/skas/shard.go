@@ -33,6 +33,8 @@ type shard struct {
 	spare       []event
 	zygoteReady bool // it is in its stop before clone
 	poolTids    map[int]bool
+	frozen      bool      // no thread may run
+	heldBack    []*Thread // those that would
 	done        chan struct{}
 
 	lead leadership

@@ -50,6 +50,7 @@ type Platform struct {
 	threads threadTable
 	monitor monitor
 	closing atomic.Bool
+	frozen  atomic.Bool
 	// xstateSize is the size of the host's XSAVE area, 0 as long as it is not known.
 	xstateSize atomic.Int32
 	caps       *Capabilities

@@ -326,6 +326,11 @@ func (s *shard) resume(t *Thread) {
 		t.mu.Unlock()
 		return
 	}
+	if s.frozen {
+		t.mu.Unlock()
+		s.heldBack = append(s.heldBack, t)
+		return
+	}
 	if t.kicked && !t.letRun {
 		t.kicked, t.step = false, false
 		t.mu.Unlock()

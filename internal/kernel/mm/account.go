@@ -45,7 +45,7 @@ type AnonPSS interface{ AnonPSS() (uint64, error) }
 // touches it, and the kernel does not see that; so the use is polled, the more often the less is left. The guest can be
 // over the limit for one interval: headroom at the last poll, divided by dirtyRate and the number of CPUs, bounds it.
 type Accountant struct {
-	total uint64 // immutable
+	total atomic.Uint64
 	rate  uint64 // immutable
 
 	// mode and ratio are vm.overcommit_memory and vm.overcommit_ratio; committed is private writable memory at the last poll.
@@ -65,7 +65,8 @@ type Accountant struct {
 
 // NewAccountant makes an Accountant for total bytes and ncpu CPUs.
 func NewAccountant(total uint64, ncpu int) *Accountant {
-	a := &Accountant{total: abi.PageDown(total), rate: dirtyRate * uint64(max(ncpu, 1)), spaces: map[*MM]struct{}{}}
+	a := &Accountant{rate: dirtyRate * uint64(max(ncpu, 1)), spaces: map[*MM]struct{}{}}
+	a.SetTotal(total)
 	a.ratio.Store(50)
 	return a
 }
@@ -94,7 +95,10 @@ func (a *Accountant) remove(m *MM) {
 }
 
 // Total is the size of memory.
-func (a *Accountant) Total() uint64 { return a.total }
+func (a *Accountant) Total() uint64 { return a.total.Load() }
+
+// SetTotal changes it.
+func (a *Accountant) SetTotal(n uint64) { a.total.Store(abi.PageDown(n)) }
 
 // SetOvercommit sets vm.overcommit_memory (0 to 2) and vm.overcommit_ratio (percent).
 func (a *Accountant) SetOvercommit(mode, ratio int) {
@@ -110,7 +114,7 @@ func (a *Accountant) SetSwap(n uint64) { a.swap.Store(n) }
 
 // commitLimit is how much may be committed under overcommit_memory=2.
 func (a *Accountant) commitLimit() uint64 {
-	return a.total*uint64(a.ratio.Load())/100 + a.swap.Load()
+	return a.Total()*uint64(a.ratio.Load())/100 + a.swap.Load()
 }
 
 // mayCommit checks a new private writable mapping of n bytes: ENOMEM. Only calls that reach the kernel are checked.
@@ -120,7 +124,7 @@ func (a *Accountant) mayCommit(n uint64, noReserve bool) error {
 	}
 	switch a.mode.Load() {
 	case 0:
-		if !noReserve && n > a.total+a.swap.Load() {
+		if !noReserve && n > a.Total()+a.swap.Load() {
 			return unix.ENOMEM
 		}
 	case 2:
@@ -154,14 +158,14 @@ func (a *Accountant) Poll() Report {
 	a.pollMu.Lock()
 	defer a.pollMu.Unlock()
 	spaces := a.measure()
-	used := a.last.Used
-	if used > a.total {
+	used, total := a.last.Used, a.Total()
+	if used > total {
 		used = a.confirm(spaces)
 	}
-	if used > a.total {
-		return Report{Over: used - a.total, Next: pollMin}
+	if used > total {
+		return Report{Over: used - total, Next: pollMin}
 	}
-	return Report{Next: a.interval(a.total - used)}
+	return Report{Next: a.interval(total - used)}
 }
 
 // interval is how long a guest needs to use up headroom, within bounds.
@@ -229,12 +233,12 @@ func (a *Accountant) Info() MemInfo {
 	a.pollMu.Lock()
 	defer a.pollMu.Unlock()
 	if a.lastAt == 0 || ktime.Monotonic()-a.lastAt > infoAge {
-		if spaces := a.measure(); a.last.Used > a.total {
+		if spaces := a.measure(); a.last.Used > a.Total() {
 			a.confirm(spaces)
 		}
 	}
 	i := a.last
-	i.Total, i.CommitLimit = a.total, a.commitLimit()
+	i.Total, i.CommitLimit = a.Total(), a.commitLimit()
 	i.Available = i.Total - min(i.Total, i.Used)
 	reclaimable := i.Cached - i.Shmem + i.Buffers
 	i.Free = i.Available - min(i.Available, reclaimable)

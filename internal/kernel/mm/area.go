@@ -10,23 +10,22 @@ import (
 // FileMap is the file of one mmap call. The areas that the mapping is split into, and their copies in forked address
 // spaces, share it.
 type FileMap struct {
-	m     vfs.Mapping
-	f     *vfs.File
-	write bool // shared, and the descriptor was writable
-	refs  atomic.Int32
+	m    vfs.Mapping
+	f    *vfs.File
+	refs atomic.Int32
 }
 
-func newFileMap(m vfs.Mapping, f *vfs.File, write bool) *FileMap {
-	b := &FileMap{m: m, f: f.IncRef(), write: write}
+func newFileMap(m vfs.Mapping, f *vfs.File) *FileMap {
+	b := &FileMap{m: m, f: f.IncRef()}
 	b.refs.Store(1)
-	m.Mapped(1, write)
+	m.Mapped(1)
 	return b
 }
 
 // Put drops a reference. It may sleep.
 func (b *FileMap) Put() {
 	if b.refs.Add(-1) == 0 {
-		b.m.Mapped(-1, b.write)
+		b.m.Mapped(-1)
 		b.f.DecRef()
 	}
 }

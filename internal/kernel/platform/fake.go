@@ -34,6 +34,9 @@ func (f *Fake) UserMax() uint64  { return fakeUserMax }
 func (f *Fake) VDSO() uint64     { return 0 }
 func (f *Fake) HostBrk() bool    { return false }
 func (f *Fake) Describe() string { return "fake" }
+func (f *Fake) Freeze()          {}
+func (f *Fake) Frozen() bool     { return true }
+func (f *Fake) Thaw()            {}
 func (f *Fake) Close()           {}
 
 // NewProcess makes a thread with an empty address space.

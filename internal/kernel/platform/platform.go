@@ -169,6 +169,12 @@ type Platform interface {
 	HostBrk() bool
 	// Describe is one line for the boot log.
 	Describe() string
+	// Freeze keeps all threads from executing guest instructions until Thaw. It does not wait; Frozen reports whether none
+	// can any more. Handlers go on and may end; their threads stop before the next guest instruction, and the Handler
+	// hears nothing of that.
+	Freeze()
+	Frozen() bool
+	Thaw()
 	// Close ends all threads and waits for their host processes.
 	Close()
 }

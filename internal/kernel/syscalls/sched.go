@@ -159,9 +159,6 @@ func sysSchedGetscheduler(t *task.Task, a *platform.Args) (uint64, error) {
 }
 
 func sysSchedSetparam(t *task.Task, a *platform.Args) (uint64, error) {
-	if i32(a[0]) < 0 {
-		return 0, unix.EINVAL
-	}
 	p, err := readPriority(t, a[1])
 	if err != nil {
 		return 0, err
@@ -349,6 +346,9 @@ func sysSetrlimit(t *task.Task, a *platform.Args) (uint64, error) {
 
 func sysPrlimit64(t *task.Task, a *platform.Args) (uint64, error) {
 	res := u32(a[1])
+	if res >= numRlimits {
+		return 0, unix.EINVAL
+	}
 	var new *unix.Rlimit
 	if a[2] != 0 {
 		l, err := readRlimit(t, a[2])
@@ -367,9 +367,6 @@ func sysPrlimit64(t *task.Task, a *platform.Args) (uint64, error) {
 		if !same && !c.Capable(unix.CAP_SYS_RESOURCE) {
 			return 0, unix.EPERM
 		}
-	}
-	if res >= numRlimits {
-		return 0, unix.EINVAL
 	}
 	old := x.Group.Rlimit(int(res))
 	if new != nil {

@@ -34,6 +34,14 @@ func register(m map[int]Entry) {
 	}
 }
 
+// Name is the name of a call, "" if there is no call of that number.
+func Name(nr platform.Sysno) string {
+	if nr < 0 || int(nr) >= len(Table) {
+		return ""
+	}
+	return Table[nr].Name
+}
+
 // Lanes is the lane of every call for the platform's filter.
 func Lanes() (l [512]platform.Lane) {
 	for nr := range Table {

@@ -324,14 +324,6 @@ func sysSetitimer(t *task.Task, a *platform.Args) (uint64, error) {
 
 func sysTimerCreate(t *task.Task, a *platform.Args) (uint64, error) {
 	s := task.TimerSpec{Clock: i32(a[0]), Sig: unix.SIGALRM, UseID: true}
-	if a[1] != 0 {
-		var b [64]byte
-		if err := uio.ReadFull(t.Mem(), b[:], a[1]); err != nil {
-			return 0, err
-		}
-		s.Value, s.Sig, s.Notify, s.TID = le.Uint64(b[:]), unix.Signal(le.Uint32(b[8:])), int32(le.Uint32(b[12:])), int32(le.Uint32(b[16:]))
-		s.UseID = false
-	}
 	switch s.Clock {
 	case unix.CLOCK_REALTIME, unix.CLOCK_MONOTONIC, unix.CLOCK_BOOTTIME, unix.CLOCK_TAI:
 	case unix.CLOCK_REALTIME_ALARM, unix.CLOCK_BOOTTIME_ALARM:
@@ -346,6 +338,14 @@ func sysTimerCreate(t *task.Task, a *platform.Args) (uint64, error) {
 			return 0, err
 		}
 		s.CPUNow = f
+	}
+	if a[1] != 0 {
+		var b [64]byte
+		if err := uio.ReadFull(t.Mem(), b[:], a[1]); err != nil {
+			return 0, err
+		}
+		s.Value, s.Sig, s.Notify, s.TID = le.Uint64(b[:]), unix.Signal(le.Uint32(b[8:])), int32(le.Uint32(b[12:])), int32(le.Uint32(b[16:]))
+		s.UseID = false
 	}
 	id, err := t.TimerCreate(s)
 	if err != nil {

@@ -386,10 +386,16 @@ func (k *Kernel) maxThreads() int {
 // NewInit makes a process that is nobody's fork, with nothing in its memory; Start gives it a program. The first one is
 // init; a later one is a child of init, in a session of its own.
 func (k *Kernel) NewInit(fs *vfs.FSContext, files *vfs.FDTable) (*Task, error) {
-	return k.newFirst(fs, files, func(t *Task) (platform.Thread, error) { return k.Platform.NewProcess(t) })
+	return k.newFirst(fs, files, true, func(t *Task) (platform.Thread, error) { return k.Platform.NewProcess(t) })
 }
 
-func (k *Kernel) newFirst(fs *vfs.FSContext, files *vfs.FDTable, thread func(*Task) (platform.Thread, error)) (*Task, error) {
+// NewOrphan makes another process that is nobody's fork and nobody's child: it is reaped as soon as it has ended.
+func (k *Kernel) NewOrphan(fs *vfs.FSContext, files *vfs.FDTable) (*Task, error) {
+	return k.newFirst(fs, files, false, func(t *Task) (platform.Thread, error) { return k.Platform.NewProcess(t) })
+}
+
+// newFirst makes a process without a model. adopted: if there is an init it is the parent.
+func (k *Kernel) newFirst(fs *vfs.FSContext, files *vfs.FDTable, adopted bool, thread func(*Task) (platform.Thread, error)) (*Task, error) {
 	t := (&Task{K: k, Group: &ThreadGroup{k: k}}).firstTask()
 	t.Group.acts.Store(&Actions{})
 	th, err := thread(t)
@@ -417,9 +423,11 @@ func (k *Kernel) newFirst(fs *vfs.FSContext, files *vfs.FDTable, thread func(*Ta
 		// Linux's init starts in process group and session 0.
 		k.init = g
 		k.joinPgrpLocked(g, k.newSessionLocked(0))
-	} else if k.init != nil {
-		g.parent = k.init
-		k.init.children = append(k.init.children, g)
+	} else {
+		if adopted && k.init != nil {
+			g.parent = k.init
+			k.init.children = append(k.init.children, g)
+		}
 		k.joinPgrpLocked(g, k.newSessionLocked(id))
 	}
 	return t, nil

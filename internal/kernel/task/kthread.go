@@ -48,7 +48,7 @@ func (noMemory) Usage() (platform.Usage, error)          { return platform.Usage
 
 // NewKernelInit makes a first process that is the kernel's own: it runs no guest code and reaps every child at once.
 func (k *Kernel) NewKernelInit(fs *vfs.FSContext, files *vfs.FDTable) (*Task, error) {
-	t, err := k.newFirst(fs, files, func(t *Task) (platform.Thread, error) { return noThread{t}, nil })
+	t, err := k.newFirst(fs, files, true, func(t *Task) (platform.Thread, error) { return noThread{t}, nil })
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/cmdline"
+	"github.com/user-mode-linux/linux/internal/console"
+	"github.com/user-mode-linux/linux/internal/host"
+	"github.com/user-mode-linux/linux/internal/kernel"
+	"github.com/user-mode-linux/linux/internal/kernel/abi"
+	"github.com/user-mode-linux/linux/internal/kernel/ktime"
+	"github.com/user-mode-linux/linux/internal/kernel/system"
+	"github.com/user-mode-linux/linux/internal/kernel/task"
+	"github.com/user-mode-linux/linux/internal/kernel/vfs"
+	"github.com/user-mode-linux/linux/internal/mconsole"
+	"github.com/user-mode-linux/linux/internal/mconsole/umid"
+)
+
+// newNotifier is what mconsole=notify: asks for, nil without it.
+func newNotifier(cfg *cmdline.Config) *mconsole.Notifier {
+	if cfg.MconsoleNotify == "" {
+		return nil
+	}
+	n, err := mconsole.NewNotifier(cfg.MconsoleNotify)
+	if err != nil {
+		warn(err.Error())
+	}
+	return n
+}
+
+// startConsole starts the management console of a guest.
+func (d *drivers) startConsole(k *kernel.Kernel, dir *umid.Dir, n *mconsole.Notifier) {
+	if dir == nil {
+		return
+	}
+	devices := append(d.consoles.Drivers(), d.disks.Driver(), mconsole.MemoryDriver(k))
+	s, err := mconsole.New(dir.File("mconsole"), managed{k}, devices...)
+	if err != nil {
+		warn(fmt.Sprintf("no management console: %v", err))
+		return
+	}
+	host.AtExit(s.Close)
+	go s.Serve()
+	n.Ready(s)
+}
+
+// managed is a guest as the management console acts on it.
+type managed struct{ *kernel.Kernel }
+
+func (g managed) Halt()       { g.Tasks.Halt(task.Halt{Kind: task.HaltHalt}) }
+func (g managed) Reboot()     { g.Tasks.Halt(task.Halt{Kind: task.HaltRestart}) }
+func (g managed) CtrlAltDel() { g.Tasks.CtrlAltDel() }
+func (g managed) Thaw()       { g.Tasks.Thaw() }
+
+func (g managed) Freeze() error {
+	if !g.Tasks.Freeze() {
+		return fmt.Errorf("a thread does not stop: %w", unix.EAGAIN)
+	}
+	return nil
+}
+
+func (g managed) Exec(command string, stdio [3]*os.File) (func() int, error) {
+	status := make(chan int, 1)
+	err := g.Kernel.Exec(command, func(t *task.Task) ([3]*vfs.File, error) {
+		var files [3]*vfs.File
+		for i, flags := range []uint32{unix.O_RDONLY, unix.O_WRONLY, unix.O_WRONLY} {
+			f, err := console.OpenFile(t, stdio[i], flags)
+			if err != nil {
+				for _, f := range files[:i] {
+					f.DecRef()
+				}
+				return files, err
+			}
+			files[i] = f
+		}
+		return files, nil
+	}, func(st int) { status <- st })
+	if err != nil {
+		return nil, fmt.Errorf("the guest cannot run it: %w", err)
+	}
+	return func() int { return <-status }, nil
+}
+
+func (g managed) Status() mconsole.Status {
+	m := system.MemoryNow()
+	threads, running, _ := g.Tasks.Counts()
+	return mconsole.Status{
+		Sysname: abi.Sysname, Nodename: system.Hostname(), Release: abi.Release, Version: abi.Version, Machine: abi.Machine,
+		Uptime: ktime.Uptime().Seconds(), Load: system.LoadAverages(), MemTotal: m.Total, MemAvailable: m.Available,
+		Threads: threads, Running: running,
+	}
+}

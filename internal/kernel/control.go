@@ -1,0 +1,157 @@
+package kernel
+
+import (
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/cred"
+	"github.com/user-mode-linux/linux/internal/kernel/klog"
+	"github.com/user-mode-linux/linux/internal/kernel/mm"
+	"github.com/user-mode-linux/linux/internal/kernel/syscalls"
+	"github.com/user-mode-linux/linux/internal/kernel/task"
+	"github.com/user-mode-linux/linux/internal/kernel/uio"
+	"github.com/user-mode-linux/linux/internal/kernel/vfs"
+)
+
+// What the management console does to a guest from outside.
+
+// shell runs commands that come from outside.
+const shell = "/bin/sh"
+
+// OpenProc opens a file of /proc by its name there, whether or not the guest has /proc mounted. Reads never wait: what
+// would have to gives EINTR.
+func (k *Kernel) OpenProc(name string) (io.ReadCloser, error) {
+	k.procOnce.Do(func() {
+		if sb, err := vfs.FindFilesystem("proc").Mount(&bootCaller{cred: cred.Root()}, "proc", 0, ""); err == nil {
+			k.proc = newBootCaller(vfs.NewNamespace(sb, "proc", unix.MS_RDONLY))
+		}
+	})
+	if k.proc == nil {
+		return nil, unix.ENOENT
+	}
+	f, err := vfs.Open(k.proc, nil, "/"+name, vfs.OpenHow{Flags: unix.O_RDONLY | unix.O_NONBLOCK})
+	if err != nil {
+		return nil, err
+	}
+	if f.Type() != unix.S_IFREG {
+		f.DecRef()
+		return nil, unix.EINVAL
+	}
+	return &kernelFile{k.proc, f}, nil
+}
+
+// kernelFile is an open file of the kernel's own.
+type kernelFile struct {
+	c *bootCaller
+	f *vfs.File
+}
+
+func (k *kernelFile) Read(p []byte) (int, error) {
+	n, err := vfs.Read(k.c, k.f, uio.ToBytes(p))
+	if n == 0 && err == nil && len(p) > 0 {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (k *kernelFile) Close() error {
+	k.f.DecRef()
+	return nil
+}
+
+// Exec runs a command with the guest's shell, as root, in the root directory of init. stdio makes its descriptors 0, 1 and 2.
+// ended is told its exit status, 128+n for a signal; it must not sleep. ENOENT: there is no shell, or no init yet.
+func (k *Kernel) Exec(command string, stdio func(t *task.Task) ([3]*vfs.File, error), ended func(status int)) error {
+	init := k.Tasks.FindTask(1)
+	if init == nil {
+		return unix.ENOENT
+	}
+	fs := init.FS().Copy()
+	fs.SetCwd(fs.Root())
+	probe, err := vfs.OpenExec(&bootCaller{fs: fs, cred: cred.Root()}, nil, shell, 0)
+	if err != nil {
+		fs.Release()
+		return err
+	}
+	probe.DecRef()
+	t, err := k.Tasks.NewOrphan(fs, vfs.NewFDTable())
+	if err != nil {
+		return err
+	}
+	t.SetComm(path.Base(shell))
+	files, err := stdio(t)
+	if err == nil {
+		for _, f := range files {
+			if _, e := t.Files().Install(t, f, 0, false); e != nil {
+				err = e
+			}
+		}
+	}
+	if err == nil {
+		t.Group.OnExit = func(status int32) { ended(exitStatus(status)) }
+		err = k.start(t, shell, []string{path.Base(shell), "-c", command}, k.shellEnv())
+	}
+	if err != nil {
+		t.Group.OnExit = nil
+		t.Group.SendKernelSignal(unix.SIGKILL)
+	}
+	return err
+}
+
+// exitStatus is what a shell makes of a wait status.
+func exitStatus(status int32) int {
+	if sig := status & 0x7f; sig != 0 {
+		return 128 + int(sig)
+	}
+	return int(status >> 8 & 0xff)
+}
+
+// SetMemory changes the size of the guest's memory. It cannot be less than what is in use: ENOMEM.
+func (k *Kernel) SetMemory(n uint64) error {
+	a := k.Tasks.MM.Acct
+	if n < a.Total() && n < a.Info().Used+minFree {
+		return unix.ENOMEM
+	}
+	a.SetTotal(n)
+	mm.LimitKernel(n / 4)
+	klog.Infof("Memory: %dK available", n/1024)
+	return nil
+}
+
+// minFree is what must be left of memory when it is made smaller: less, and the OOM killer would strike at once.
+const minFree = 4 << 20
+
+// Memory is the size of the guest's memory.
+func (k *Kernel) Memory() uint64 { return k.Tasks.MM.Acct.Total() }
+
+// Stack writes what the threads of a process, or the one thread with that id, are doing. ESRCH: there is none.
+func (k *Kernel) Stack(pid int32, w io.Writer) error {
+	var threads []*task.Task
+	if g := k.Tasks.FindGroup(pid); g != nil {
+		threads = g.Threads()
+	} else if t := k.Tasks.FindTask(pid); t != nil {
+		threads = []*task.Task{t}
+	}
+	if len(threads) == 0 {
+		return unix.ESRCH
+	}
+	stacks := task.AllStacks()
+	for _, t := range threads {
+		showTask(w, t)
+		if calls := stacks.Of(t); len(calls) > 0 {
+			fmt.Fprintf(w, "Call Trace:\n %s\n", strings.Join(calls, "\n "))
+		}
+	}
+	return nil
+}
+
+func showTask(w io.Writer, t *task.Task) {
+	fmt.Fprintf(w, "task:%-15.15s state:%c pid:%-5d tgid:%-5d ppid:%d\n", t.Comm(), t.State(), t.TID(), t.PID(), t.Group.PPID())
+	if nr, _, in := t.LastSyscall(); in {
+		fmt.Fprintf(w, "in system call %d (%s)\n", nr, syscalls.Name(nr))
+	}
+}
