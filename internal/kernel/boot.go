@@ -27,6 +27,7 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/fs/tmpfs"
 	"github.com/user-mode-linux/linux/internal/kernel/ipc/mqueue"
 	"github.com/user-mode-linux/linux/internal/kernel/klog"
+	"github.com/user-mode-linux/linux/internal/kernel/loop"
 	"github.com/user-mode-linux/linux/internal/kernel/mm"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
 	"github.com/user-mode-linux/linux/internal/kernel/syscalls"
@@ -180,12 +181,20 @@ func (k *Kernel) register() {
 	procfs.New(procfs.Config{Kernel: k.Tasks, Cmdline: k.cfg.CommandLine, CPU: k.cfg.CPU, ExitCode: &k.exitCode, Sysrq: k.Sysrq, Mconsole: k.cfg.Mconsole})
 	sysfs.Init(sysfs.Config{CPUs: k.Tasks.Platform.NumCPU()})
 	bdev.Watch(func(n *bdev.Node, added bool) {
-		if added {
-			devtmpfs.AddNode(n.Name(), unix.S_IFBLK|0o660, n.Rdev())
-		} else {
-			devtmpfs.RemoveNode(n.Name())
+		names := []string{n.Name()}
+		if d := n.Disk(); d.Major == bdev.Major && n.Partno() == 0 {
+			names = append(names, fmt.Sprintf("ubd%d", d.Index)) // what they were called once
+		}
+		for _, name := range names {
+			if added {
+				devtmpfs.AddNode(name, unix.S_IFBLK|0o660, n.Rdev())
+			} else {
+				devtmpfs.RemoveNode(name)
+			}
 		}
 	})
+	loop.Init()
+	devtmpfs.AddNode("loop-control", unix.S_IFCHR|0o600, unix.Mkdev(loop.ControlMajor, loop.ControlMinor))
 	vfs.RegisterFifo(pipefs.OpenFIFO)
 	chrdev.Init()
 	mqueue.Register()

@@ -177,6 +177,15 @@ func (c *Cache) shrinkLocked() {
 	}
 }
 
+// Peek calls f with the content of a block if it is cached; nobody drops it meanwhile. f must not call the cache.
+func (c *Cache) Peek(block uint64, f func(b *Buffer)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if b := c.bufs[block]; b != nil && b.valid.Load() {
+		f(b)
+	}
+}
+
 // MarkDirty says that the buffer, which the caller has pinned and changed, must be written before it may be dropped.
 func (b *Buffer) MarkDirty() {
 	c := b.cache

@@ -14,6 +14,6 @@
 // Lock order: registry.mu and Node.mu are leaves. Buffer.mu, held while the device is read or written, comes before
 // Cache.mu. Device methods are called without registry.mu, Node.mu and Cache.mu.
 //
-// Not here: request queues and schedulers (the host has them), a page cache for file data (the host's page cache is it),
-// coherence between a mounted file system's Cache and writes to the block special file.
+// Not here: request queues and schedulers (the host has them), a page cache for file data and for block special files (the
+// host's page cache is it).
 package bdev

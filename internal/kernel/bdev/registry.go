@@ -12,6 +12,7 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/klog"
 	"github.com/user-mode-linux/linux/internal/kernel/ktime"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
+	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
 
 // Major is the block major number of ubd disks (Documentation/admin-guide/devices.txt), and MinorsPerDisk how many minor
@@ -21,24 +22,71 @@ const (
 	MinorsPerDisk = 16
 )
 
+// ExtMajor is the major number of partitions that have no minor number of their disk (BLOCK_EXT_MAJOR).
+const ExtMajor = 259
+
+// maxParts is the largest partition number.
+const maxParts = 255
+
 // Disk is a whole disk as a driver registers it. All fields are immutable after Register.
 type Disk struct {
 	Dev Device
 	// Index is the unit number; the name (ubda) and minor numbers follow from it.
 	Index int
+	// Major, Minors and Name are for disks that are no ubd: the major number, how many minor numbers a disk has (1: only
+	// itself), and its name. Path is where it is below /sys/devices, without its name.
+	Major        uint32
+	Minors       int
+	Name, Path   string
+	NoPartitions bool // no partitions are looked for
 	// Serial is shown in sysfs and answers HDIO_GET_IDENTITY.
 	Serial string
 
 	whole *Node
 	parts atomic.Pointer[[]*Node]
+
+	rescan sync.Mutex // held while partitions are changed
+}
+
+// LastCloser is a Device that wants to know when the last user of the disk and its partitions has gone.
+type LastCloser interface{ LastClose() }
+
+// Ioctler is a Device with requests of its own; ENOTTY for others.
+type Ioctler interface {
+	Ioctl(c vfs.Caller, f *vfs.File, cmd uint32, arg uint64) (uint64, error)
+}
+
+// Describer is a Device with a directory of its own in sysfs; without attributes it is not there. It is asked again after
+// Resized.
+type Describer interface {
+	Describe() (group string, attrs []Attribute)
+}
+
+// Attribute is a file in sysfs.
+type Attribute struct {
+	Name  string
+	Value func() string // without newline
+}
+
+// Cacher is a mounted file system that keeps blocks of a node in memory. The block special file asks it so that both see
+// the same bytes.
+type Cacher interface {
+	// Overlay puts what is newer in memory over p, which was read from the device at off.
+	Overlay(p []byte, off int64)
+	// Written says that p was written to the device at off.
+	Written(p []byte, off int64)
 }
 
 // Node is a whole disk or a partition: what a block special file refers to. It is a Device.
 type Node struct {
-	name       string
-	disk       *Disk
-	partno     int // 0 for the whole disk
-	start, len int64
+	name   string
+	disk   *Disk
+	partno int // 0 for the whole disk
+	rdev   uint64
+	start  int64
+	size   atomic.Int64
+	ro     atomic.Bool // set by BLKROSET
+	cacher atomic.Pointer[Cacher]
 	// UUID and Label are the partition's (PARTUUID=, PARTLABEL=), empty for a disk.
 	UUID, Label string
 
@@ -79,9 +127,13 @@ func (s *Stats) Line() string {
 }
 
 var registry struct {
-	mu    sync.RWMutex
-	disks map[int]*Disk
-	watch []func(n *Node, added bool)
+	mu      sync.RWMutex
+	disks   map[uint64]*Disk // by device number
+	watch   []func(n *Node, added bool)
+	changes []func(d *Disk)
+
+	ext   atomic.Uint32 // the next minor number of ExtMajor
+	claim sync.Mutex    // held while nodes are claimed; before Node.mu
 }
 
 // DiskName is the name of the disk with index i: ubda, ubdb, ... ubdz, ubdaa.
@@ -95,46 +147,69 @@ func DiskName(i int) string {
 
 // Register adds a disk and its partitions. EBUSY if the index is taken, EINVAL if it is out of range.
 func Register(d *Disk) error {
-	if d.Index < 0 || d.Index >= 1<<12/MinorsPerDisk {
+	if d.Major == 0 {
+		d.Major, d.Minors, d.Name, d.Path = Major, MinorsPerDisk, DiskName(d.Index), fmt.Sprintf("platform/uml-blkdev.%d/block", d.Index)
+	}
+	if d.Index < 0 || d.Index >= 1<<12/d.Minors {
 		return unix.EINVAL
 	}
-	d.whole = &Node{name: DiskName(d.Index), disk: d, len: d.Dev.Size()}
+	d.whole = &Node{name: d.Name, disk: d, rdev: unix.Mkdev(d.Major, uint32(d.Index*d.Minors))}
+	d.whole.size.Store(d.Dev.Size())
 	d.parts.Store(new([]*Node))
 	registry.mu.Lock()
 	if registry.disks == nil {
-		registry.disks = map[int]*Disk{}
+		registry.disks = map[uint64]*Disk{}
 	}
-	if registry.disks[d.Index] != nil {
+	if registry.disks[d.whole.rdev] != nil {
 		registry.mu.Unlock()
 		return unix.EBUSY
 	}
-	registry.disks[d.Index] = d
+	registry.disks[d.whole.rdev] = d
 	registry.mu.Unlock()
 	notify(d.whole, true)
+	if d.NoPartitions {
+		return nil
+	}
 	return d.Rescan()
+}
+
+// Resized takes over the size of the device after it has changed.
+func (d *Disk) Resized() {
+	d.whole.size.Store(d.Dev.Size())
+	registry.mu.RLock()
+	w := registry.changes
+	registry.mu.RUnlock()
+	for _, f := range w {
+		f(d)
+	}
+}
+
+// WatchChanges calls f for every disk whose size or description changes.
+func WatchChanges(f func(d *Disk)) {
+	registry.mu.Lock()
+	registry.changes = append(registry.changes, f)
+	registry.mu.Unlock()
 }
 
 // Rescan reads the partition table again (BLKRRPART). EBUSY if a partition is in use.
 func (d *Disk) Rescan() error {
+	d.rescan.Lock()
+	defer d.rescan.Unlock()
 	found := scanPartitions(d.whole)
-	old := *d.parts.Load()
-	for _, p := range old {
-		p.mu.Lock()
-		busy := p.opens > 0
-		p.mu.Unlock()
-		if busy {
-			return unix.EBUSY
-		}
-	}
 	var parts []*Node
 	for _, f := range found {
-		if f.number >= MinorsPerDisk {
-			continue
+		if f.number <= maxParts {
+			parts = append(parts, d.newPart(f))
 		}
-		parts = append(parts, &Node{name: d.whole.name + fmt.Sprint(f.number), disk: d, partno: f.number,
-			start: f.start, len: f.size, UUID: f.uuid, Label: f.label})
 	}
 	slices.SortFunc(parts, func(a, b *Node) int { return cmp.Compare(a.partno, b.partno) })
+	old := *d.parts.Load()
+	if slices.EqualFunc(old, parts, same) && !d.partsBusy() {
+		return nil
+	}
+	if err := remove(old); err != nil {
+		return err
+	}
 	d.parts.Store(&parts)
 	for _, p := range old {
 		notify(p, false)
@@ -150,9 +225,77 @@ func (d *Disk) Rescan() error {
 	return nil
 }
 
-// Unregister removes a disk. EBUSY if it or a partition is open or mounted.
-func Unregister(d *Disk) error {
-	nodes := d.Nodes()
+func (d *Disk) partsBusy() bool { return d.Opens() > d.whole.Opens() }
+
+// Opens is how often the node is open.
+func (n *Node) Opens() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.opens
+}
+
+func same(a, b *Node) bool {
+	return a.partno == b.partno && a.start == b.start && a.Size() == b.Size() && a.UUID == b.UUID && a.Label == b.Label
+}
+
+// newPart makes the node of a partition.
+func (d *Disk) newPart(f partition) *Node {
+	name := d.Name
+	if c := name[len(name)-1]; c >= '0' && c <= '9' {
+		name += "p"
+	}
+	n := &Node{name: name + fmt.Sprint(f.number), disk: d, partno: f.number, start: f.start, UUID: f.uuid, Label: f.label}
+	n.size.Store(f.size)
+	if f.number < d.Minors {
+		n.rdev = d.whole.rdev + uint64(f.number)
+	} else {
+		n.rdev = unix.Mkdev(ExtMajor, registry.ext.Add(1)-1)
+	}
+	return n
+}
+
+// AddPart and DelPart change the list of partitions without the table on the disk (BLKPG). EBUSY if the number or a part of
+// the range is taken, or for DelPart if the partition is in use.
+func (d *Disk) AddPart(number int, start, size int64) error {
+	d.rescan.Lock()
+	defer d.rescan.Unlock()
+	if number < 1 || number > maxParts || start < 0 || size <= 0 || start > d.whole.Size()-size {
+		return unix.EINVAL
+	}
+	old := *d.parts.Load()
+	for _, p := range old {
+		if p.partno == number || start < p.start+p.Size() && p.start < start+size {
+			return unix.EBUSY
+		}
+	}
+	n := d.newPart(partition{number: number, start: start, size: size})
+	parts := append(slices.Clone(old), n)
+	slices.SortFunc(parts, func(a, b *Node) int { return cmp.Compare(a.partno, b.partno) })
+	d.parts.Store(&parts)
+	notify(n, true)
+	return nil
+}
+
+// DelPart removes a partition; ENXIO if there is none with that number.
+func (d *Disk) DelPart(number int) error {
+	d.rescan.Lock()
+	defer d.rescan.Unlock()
+	old := *d.parts.Load()
+	i := slices.IndexFunc(old, func(p *Node) bool { return p.partno == number })
+	if i < 0 {
+		return unix.ENXIO
+	}
+	if err := remove(old[i : i+1]); err != nil {
+		return err
+	}
+	parts := slices.Delete(slices.Clone(old), i, i+1)
+	d.parts.Store(&parts)
+	notify(old[i], false)
+	return nil
+}
+
+// remove marks nodes as gone, all or none: EBUSY if one is in use.
+func remove(nodes []*Node) error {
 	for i, n := range nodes {
 		n.mu.Lock()
 		busy := n.opens > 0
@@ -169,8 +312,19 @@ func Unregister(d *Disk) error {
 			return unix.EBUSY
 		}
 	}
+	return nil
+}
+
+// Unregister removes a disk. EBUSY if it or a partition is open or mounted.
+func Unregister(d *Disk) error {
+	d.rescan.Lock()
+	defer d.rescan.Unlock()
+	nodes := d.Nodes()
+	if err := remove(nodes); err != nil {
+		return err
+	}
 	registry.mu.Lock()
-	delete(registry.disks, d.Index)
+	delete(registry.disks, d.whole.rdev)
 	registry.mu.Unlock()
 	for _, n := range slices.Backward(nodes) {
 		notify(n, false)
@@ -197,7 +351,7 @@ func notify(n *Node, added bool) {
 	}
 }
 
-// Disks returns all disks in order of their index.
+// Disks returns all disks in order of their device numbers.
 func Disks() []*Disk {
 	registry.mu.RLock()
 	defer registry.mu.RUnlock()
@@ -205,7 +359,9 @@ func Disks() []*Disk {
 	for _, d := range registry.disks {
 		out = append(out, d)
 	}
-	slices.SortFunc(out, func(a, b *Disk) int { return cmp.Compare(a.Index, b.Index) })
+	slices.SortFunc(out, func(a, b *Disk) int {
+		return cmp.Or(cmp.Compare(a.Major, b.Major), cmp.Compare(a.Index, b.Index))
+	})
 	return out
 }
 
@@ -226,22 +382,13 @@ func (d *Disk) Whole() *Node { return d.whole }
 
 // ByRdev finds a node by device number; nil if there is none.
 func ByRdev(rdev uint64) *Node {
-	if unix.Major(rdev) != Major {
-		return nil
-	}
-	minor := int(unix.Minor(rdev))
 	registry.mu.RLock()
-	d := registry.disks[minor/MinorsPerDisk]
+	d := registry.disks[rdev]
 	registry.mu.RUnlock()
-	if d == nil {
-		return nil
+	if d != nil {
+		return d.whole
 	}
-	for _, n := range d.Nodes() {
-		if n.partno == minor%MinorsPerDisk {
-			return n
-		}
-	}
-	return nil
+	return find(func(n *Node) bool { return n.rdev == rdev })
 }
 
 // Name is the node's name without directory.
@@ -253,13 +400,43 @@ func (n *Node) Partno() int  { return n.partno }
 func (n *Node) Start() int64 { return n.start }
 
 // Rdev is the device number.
-func (n *Node) Rdev() uint64 {
-	return unix.Mkdev(Major, uint32(n.disk.Index*MinorsPerDisk+n.partno))
+func (n *Node) Rdev() uint64 { return n.rdev }
+
+// SetCacher says which file system keeps blocks of the node in memory; nil for none.
+func (n *Node) SetCacher(c Cacher) {
+	if c == nil {
+		n.cacher.Store(nil)
+		return
+	}
+	n.cacher.Store(&c)
 }
 
-// Open takes a reference that keeps the disk from being removed. With a holder the node (and for a partition the disk) is
-// claimed: another holder gets EBUSY, the same one may claim again. ENXIO if the disk is gone. Close undoes it.
+// claimed reports whether somebody has claimed the disk as a whole, if n is a partition, or one of its partitions.
+func (n *Node) claimed(by any) bool {
+	for _, o := range n.disk.Nodes() {
+		if o != n && (o.partno == 0) != (n.partno == 0) {
+			o.mu.Lock()
+			h := o.holder
+			o.mu.Unlock()
+			if h != nil && h != by {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Open takes a reference that keeps the disk from being removed. With a holder the node is claimed: another holder, also
+// of the whole disk or of a partition of it, gets EBUSY, the same one may claim again. ENXIO if the disk is gone. Close
+// undoes it.
 func (n *Node) Open(holder any) error {
+	if holder != nil {
+		registry.claim.Lock()
+		defer registry.claim.Unlock()
+		if n.claimed(holder) {
+			return unix.EBUSY
+		}
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.removed {
@@ -279,25 +456,37 @@ func (n *Node) Open(holder any) error {
 // Close drops a reference taken by Open with the same holder.
 func (n *Node) Close(holder any) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	n.opens--
 	if holder != nil {
 		if n.claims--; n.claims == 0 {
 			n.holder = nil
 		}
 	}
+	last := n.opens == 0
+	n.mu.Unlock()
+	if o, ok := n.disk.Dev.(LastCloser); ok && last && n.disk.Opens() == 0 {
+		o.LastClose()
+	}
+}
+
+// Opens is how often the disk and its partitions are open.
+func (d *Disk) Opens() (sum int) {
+	for _, n := range d.Nodes() {
+		sum += n.Opens()
+	}
+	return sum
 }
 
 // Size and ReadOnly are Device's.
-func (n *Node) Size() int64    { return n.len }
-func (n *Node) ReadOnly() bool { return n.disk.Dev.ReadOnly() }
+func (n *Node) Size() int64    { return n.size.Load() }
+func (n *Node) ReadOnly() bool { return n.ro.Load() || n.disk.whole.ro.Load() || n.disk.Dev.ReadOnly() }
 
 // Limits are the disk's.
 func (n *Node) Limits() Limits { return LimitsOf(n.disk.Dev) }
 
 // check refuses ranges that are not aligned or not on the device.
 func (n *Node) check(off, size int64) error {
-	if off < 0 || size < 0 || off > n.len || size > n.len-off {
+	if off < 0 || size < 0 || off > n.Size() || size > n.Size()-off {
 		return unix.EIO
 	}
 	if (off|size)%SectorSize != 0 {
@@ -379,7 +568,7 @@ func (n *Node) WriteZeroes(off, size int64) error {
 // View is the disk's, if it is a Viewer.
 func (n *Node) View(off, size int64) []byte {
 	v, ok := n.disk.Dev.(Viewer)
-	if !ok || off < 0 || size < 0 || off > n.len || size > n.len-off {
+	if !ok || off < 0 || size < 0 || off > n.Size() || size > n.Size()-off {
 		return nil
 	}
 	p := v.View(n.start+off, size)
@@ -392,7 +581,7 @@ func (n *Node) View(off, size int64) []byte {
 // HostRange is the disk's, if it is a Mapper.
 func (n *Node) HostRange(off, size int64) (h *platform.HostFile, hostOff, length int64, immutable bool) {
 	m, ok := n.disk.Dev.(Mapper)
-	if !ok || off < 0 || size < 0 || off > n.len || size > n.len-off {
+	if !ok || off < 0 || size < 0 || off > n.Size() || size > n.Size()-off {
 		return nil, 0, 0, false
 	}
 	return m.HostRange(n.start+off, size)

@@ -13,6 +13,7 @@ import (
 // RegisterSpecial registers the block special files with the vfs.
 func RegisterSpecial() {
 	vfs.RegisterBlkdev(Major, 0, 256*MinorsPerDisk, "ubd", OpenSpecial)
+	vfs.RegisterBlkdev(ExtMajor, 0, 1<<20, "blkext", OpenSpecial)
 }
 
 // OpenSpecial opens a block special file by its inode's device number.
@@ -31,7 +32,7 @@ func (n *Node) OpenFile(flags uint32) (vfs.FileOps, error) {
 	if flags&unix.O_ACCMODE != unix.O_RDONLY && n.ReadOnly() {
 		return nil, unix.EROFS
 	}
-	s := &special{n: n}
+	s := &special{n: n, direct: flags&unix.O_DIRECT != 0}
 	var holder any
 	if flags&unix.O_EXCL != 0 {
 		s.exclusive = true
@@ -43,11 +44,13 @@ func (n *Node) OpenFile(flags uint32) (vfs.FileOps, error) {
 	return s, nil
 }
 
-// special is an open block special file. Bytes are read from and written to the device at once: there is no cache.
+// special is an open block special file. Bytes are read from and written to the device at once, because the host's page
+// cache holds them already; what a mounted file system has in memory is put over them, and it is told of writes.
 type special struct {
 	vfs.FileBase
 	n         *Node
 	exclusive bool
+	direct    bool // O_DIRECT
 }
 
 // Release ends the open.
@@ -59,6 +62,31 @@ func (s *special) Release(*vfs.File) {
 	}
 }
 
+func (s *special) readAt(p []byte, off int64) error {
+	if _, err := s.n.ReadAt(p, off); err != nil {
+		return err
+	}
+	if c := s.n.cacher.Load(); c != nil {
+		(*c).Overlay(p, off)
+	}
+	return nil
+}
+
+func (s *special) writeAt(p []byte, off int64) error {
+	if _, err := s.n.WriteAt(p, off); err != nil {
+		return err
+	}
+	if c := s.n.cacher.Load(); c != nil {
+		(*c).Written(p, off)
+	}
+	return nil
+}
+
+// aligned reports whether a transfer may be made: with O_DIRECT only whole sectors (open(2)).
+func (s *special) aligned(off int64, n int) bool {
+	return !s.direct || (off|int64(n))%SectorSize == 0
+}
+
 const bounceSize = 128 << 10
 
 var bounces = sync.Pool{New: func() any { p := make([]byte, bounceSize); return &p }}
@@ -66,7 +94,7 @@ var bounces = sync.Pool{New: func() any { p := make([]byte, bounceSize); return 
 // Read reads any bytes: what is not whole sectors goes through a buffer.
 func (s *special) Read(_ vfs.Caller, _ *vfs.File, dst *uio.Dst, off int64) (int, error) {
 	n := s.n
-	if off < 0 {
+	if off < 0 || !s.aligned(off, dst.Len()) {
 		return 0, unix.EINVAL
 	}
 	if off >= n.Size() {
@@ -80,7 +108,7 @@ func (s *special) Read(_ vfs.Caller, _ *vfs.File, dst *uio.Dst, off int64) (int,
 		skip := int(off % SectorSize)
 		k := min(left-done, bounceSize-skip)
 		p := (*buf)[:(skip+k+SectorSize-1)&^(SectorSize-1)]
-		if _, err := n.ReadAt(p, off-int64(skip)); err != nil {
+		if err := s.readAt(p, off-int64(skip)); err != nil {
 			return short(done, err)
 		}
 		k, err := dst.CopyOut(p[skip : skip+k])
@@ -103,7 +131,7 @@ func short(done int, err error) (int, error) {
 // Write writes any bytes: sectors that are written in part are read first. ENOSPC at the end of the device.
 func (s *special) Write(_ vfs.Caller, _ *vfs.File, src *uio.Src, off int64) (int, error) {
 	n := s.n
-	if off < 0 {
+	if off < 0 || !s.aligned(off, src.Len()) {
 		return 0, unix.EINVAL
 	}
 	if src.Len() == 0 {
@@ -136,11 +164,11 @@ func (s *special) writePiece(buf []byte, src *uio.Src, off int64, want int) (int
 	if skip != 0 || (skip+k)%SectorSize != 0 {
 		n.rmw.Lock()
 		defer n.rmw.Unlock()
-		if _, err := n.ReadAt(p[:SectorSize], off-int64(skip)); err != nil {
+		if err := s.readAt(p[:SectorSize], off-int64(skip)); err != nil {
 			return 0, err
 		}
 		if end > SectorSize {
-			if _, err := n.ReadAt(p[end-SectorSize:], off-int64(skip)+int64(end-SectorSize)); err != nil {
+			if err := s.readAt(p[end-SectorSize:], off-int64(skip)+int64(end-SectorSize)); err != nil {
 				return 0, err
 			}
 		}
@@ -153,7 +181,7 @@ func (s *special) writePiece(buf []byte, src *uio.Src, off int64, want int) (int
 	if got == 0 {
 		return 0, err
 	}
-	if _, werr := n.WriteAt(p, off-int64(skip)); werr != nil {
+	if werr := s.writeAt(p, off-int64(skip)); werr != nil {
 		return 0, werr
 	}
 	return got, err
@@ -184,6 +212,7 @@ func (s *special) Seek(_ vfs.Caller, f *vfs.File, off int64, whence int) (int64,
 // Requests that golang.org/x/sys does not have (linux/fs.h, linux/hdreg.h), and the geometry of ubd disks.
 const (
 	blkBszSet    = 0x40081271
+	blkpg        = 0x1269
 	hdioGetGeo   = 0x0301
 	hdioIdentity = 0x030d
 
@@ -234,7 +263,17 @@ func (s *special) Ioctl(c vfs.Caller, f *vfs.File, cmd uint32, arg uint64) (uint
 		if err := admin(); err != nil {
 			return 0, err
 		}
-		return 0, unix.EOPNOTSUPP
+		var b [4]byte
+		if err := uio.ReadFull(c.Mem(), b[:], arg); err != nil {
+			return 0, err
+		}
+		n.ro.Store(le.Uint32(b[:]) != 0)
+		return 0, nil
+	case blkpg:
+		if err := admin(); err != nil {
+			return 0, err
+		}
+		return 0, s.partitionRequest(c, arg)
 	case unix.BLKRAGET, unix.BLKFRAGET:
 		return put64(maxReadAhead / SectorSize)
 	case unix.BLKRASET, unix.BLKFRASET:
@@ -265,7 +304,38 @@ func (s *special) Ioctl(c vfs.Caller, f *vfs.File, cmd uint32, arg uint64) (uint
 	case hdioIdentity:
 		return put(n.identity())
 	}
+	if d, ok := n.disk.Dev.(Ioctler); ok {
+		return d.Ioctl(c, f, cmd, arg)
+	}
 	return 0, unix.ENOTTY
+}
+
+// partitionRequest is BLKPG (linux/blkpg.h): struct blkpg_ioctl_arg with a struct blkpg_partition.
+func (s *special) partitionRequest(c vfs.Caller, arg uint64) error {
+	const addPartition, delPartition = 1, 2
+	if s.n.partno != 0 {
+		return unix.EINVAL
+	}
+	le := binary.LittleEndian
+	var b [24]byte
+	if err := uio.ReadFull(c.Mem(), b[:], arg); err != nil {
+		return err
+	}
+	var p [20]byte // start, length, number
+	if err := uio.ReadFull(c.Mem(), p[:], le.Uint64(b[16:])); err != nil {
+		return err
+	}
+	start, size, number := int64(le.Uint64(p[:])), int64(le.Uint64(p[8:])), int(int32(le.Uint32(p[16:])))
+	switch le.Uint32(b[:]) {
+	case addPartition:
+		if (start|size)%SectorSize != 0 {
+			return unix.EINVAL
+		}
+		return s.n.disk.AddPart(number, start, size)
+	case delPartition:
+		return s.n.disk.DelPart(number)
+	}
+	return unix.EINVAL
 }
 
 // rangeRequest is BLKDISCARD and BLKZEROOUT: an array of offset and length.

@@ -87,6 +87,9 @@ func MountNode(t *vfs.FilesystemType, node *bdev.Node, flags uint64, data string
 		mounted.m = map[*bdev.Node]*superBlock{}
 	}
 	mounted.m[node] = sb
+	if sb.dev == bdev.Device(node) {
+		node.SetCacher(sb)
+	}
 	return sb, nil
 }
 

@@ -104,6 +104,7 @@ func (sb *superBlock) fillWriter() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.freeBlocks, w.freeInodes = 0, 0
+	old := w.groups
 	w.groups = make([]group, sb.groups)
 	for i := range w.groups {
 		b, err := sb.block(sb.descBlock(uint32(i) / sb.perBlock))
@@ -120,7 +121,10 @@ func (sb *superBlock) fillWriter() error {
 		if _, ok := sb.s.GroupChecksum(0, make([]byte, sb.descSize)); !ok {
 			g.Flags &^= disk.GroupInodeUninit | disk.GroupBlockUninit
 		}
-		w.freeBlocks += uint64(g.FreeBlocks)
+		if old != nil { // blocks that are still mapped
+			w.groups[i].held, w.groups[i].nheld = old[i].held, old[i].nheld
+		}
+		w.freeBlocks += uint64(g.FreeBlocks) - min(uint64(g.FreeBlocks), uint64(w.groups[i].nheld))
 		w.freeInodes += uint64(g.FreeInodes)
 	}
 	if sb.s.Compat&disk.CompatHasJournal != 0 {
@@ -368,6 +372,9 @@ func (sb *superBlock) Release() {
 		if err := sb.stopWriting(); err != nil {
 			klog.Errf("EXT4-fs (%s): not unmounted cleanly: %v", sb.dev.Name(), err)
 		}
+	}
+	if sb.node != nil {
+		sb.node.SetCacher(nil)
 	}
 	mounted.Lock()
 	if mounted.m[sb.node] == sb {

@@ -167,7 +167,8 @@ func (sb *superBlock) groupFirst(group uint32) uint64 {
 // descBlock is where the nr-th block of descriptors is.
 func (sb *superBlock) descBlock(nr uint32) uint64 {
 	if sb.s.Incompat&disk.IncompatMetaBG == 0 || nr < sb.s.FirstMetaBG {
-		return uint64(sb.s.FirstDataBlock) + 1 + uint64(nr)
+		// After the superblock: with bigalloc the first data block is 0 even if that is in block 1.
+		return disk.SuperOffset/uint64(sb.blockSize) + 1 + uint64(nr)
 	}
 	group := nr * sb.perBlock
 	at := sb.groupFirst(group)

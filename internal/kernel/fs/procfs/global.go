@@ -340,6 +340,9 @@ func partitions(w *bytes.Buffer) {
 	}
 	w.WriteString("major minor  #blocks  name\n\n")
 	for _, n := range nodes {
+		if n.Size() == 0 {
+			continue
+		}
 		fmt.Fprintf(w, "%4d  %7d %10d %s\n", unix.Major(n.Rdev()), unix.Minor(n.Rdev()), n.Size()/1024, n.Name())
 	}
 }

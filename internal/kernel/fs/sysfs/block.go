@@ -11,10 +11,8 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
 
-// diskPath is where a disk is below devices/: that of User-Mode Linux's block driver.
-func diskPath(d *bdev.Disk) string {
-	return fmt.Sprintf("platform/uml-blkdev.%d/block/%s", d.Index, d.Whole().Name())
-}
+// diskPath is where a disk is below devices/.
+func diskPath(d *bdev.Disk) string { return d.Path + "/" + d.Name }
 
 // blockChanged follows bdev's registry.
 func blockChanged(n *bdev.Node, added bool) {
@@ -43,12 +41,34 @@ func blockChanged(n *bdev.Node, added bool) {
 		return
 	}
 	dev.Env = []string{"DEVTYPE=disk", fmt.Sprintf("DISKSEQ=%d", d.Index+1)}
-	dev.Parent = fmt.Sprintf("platform/uml-blkdev.%d", d.Index)
+	if parent, ok := strings.CutSuffix(d.Path, "/block"); ok && !strings.HasPrefix(parent, "virtual") {
+		dev.Parent = parent
+	}
 	dir := AddDevice(dev)
 	addQueue(dir.Subdir("queue", 0o755), n)
 	dir.Subdir("holders", 0o755)
 	dir.Subdir("slaves", 0o755)
 	Dir("block").AddLink(n.Name(), "../devices/"+p)
+}
+
+// diskChanged follows disks whose size or description changes.
+func diskChanged(d *bdev.Disk) {
+	if x, ok := d.Dev.(bdev.Describer); ok {
+		group, attrs := x.Describe()
+		dir := Dir("devices/" + diskPath(d))
+		dir.Remove(group)
+		if len(attrs) > 0 {
+			sub := dir.Subdir(group, 0o755)
+			for _, a := range attrs {
+				sub.AddFile(a.Name, 0o444, Value(a.Name, a.Value).Show, nil)
+			}
+		}
+	}
+	for _, dev := range Devices() {
+		if dev.Path == diskPath(d) {
+			send("change", dev)
+		}
+	}
 }
 
 func blockAttrs(n *bdev.Node) []Attr {

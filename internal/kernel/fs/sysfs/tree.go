@@ -71,6 +71,7 @@ func Init(cfg Config) {
 	Dir("dev/block")
 	Dir("dev/char")
 	bdev.Watch(blockChanged)
+	bdev.WatchChanges(diskChanged)
 	vfs.RegisterFilesystem(Type)
 }
 
@@ -131,6 +132,7 @@ func addMemDevices() {
 		{"mem", "null", 1, 3, "0666"}, {"mem", "zero", 1, 5, "0666"}, {"mem", "full", 1, 7, "0666"},
 		{"mem", "random", 1, 8, "0666"}, {"mem", "urandom", 1, 9, "0666"}, {"mem", "kmsg", 1, 11, "0644"},
 		{"tty", "tty", 5, 0, "0666"}, {"tty", "console", 5, 1, ""}, {"tty", "ptmx", 5, 2, "0666"},
+		{"misc", "loop-control", 10, 237, ""},
 	} {
 		dev := Device{Path: "virtual/" + d.class + "/" + d.name, Subsystem: d.class, Rdev: unix.Mkdev(d.major, d.minor)}
 		if d.mode != "" {
