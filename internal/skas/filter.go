@@ -89,7 +89,12 @@ var rules = map[int32]func(b *bpf){
 	unix.SYS_SCHED_YIELD:     allowAlways,
 	unix.SYS_RESTART_SYSCALL: allowAlways, // only futex leaves something to restart in the host
 	unix.SYS_FUTEX:           futexRule,
-	unix.SYS_ARCH_PRCTL:      func(b *bpf) { oneOf(b, 0, 0x1001, 0x1002, 0x1003, 0x1004) }, // SET/GET of FS and GS
+	// These know no owners. What the host reads of memory, it reads of the caller's.
+	sysFutexWaitv:       allowAlways,
+	sysFutexWake:        allowAlways,
+	sysFutexWait:        allowAlways,
+	sysFutexRequeue:     allowAlways,
+	unix.SYS_ARCH_PRCTL: func(b *bpf) { oneOf(b, 0, 0x1001, 0x1002, 0x1003, 0x1004) }, // SET/GET of FS and GS
 	unix.SYS_MEMBARRIER: func(b *bpf) {
 		b.load(argLow(1))
 		b.unless(unix.BPF_JEQ, 0, fallback)

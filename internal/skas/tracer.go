@@ -371,9 +371,21 @@ func (s *shard) resume(t *Thread) {
 // isExit reports whether a call is one that HostExit may let the host carry out.
 func isExit(nr int32) bool { return nr == unix.SYS_EXIT || nr == unix.SYS_EXIT_GROUP }
 
+// Calls for futexes since Linux 5.16 and 6.7.
+const (
+	sysFutexWaitv   = 449
+	sysFutexWake    = 454
+	sysFutexWait    = 455
+	sysFutexRequeue = 456
+)
+
 // nativeFutex reports whether r is in a futex call that the host carries out.
 func nativeFutex(r *unix.PtraceRegs) bool {
-	if int32(r.Orig_rax) != unix.SYS_FUTEX {
+	switch int32(r.Orig_rax) {
+	case sysFutexWait, sysFutexWaitv:
+		return true
+	case unix.SYS_FUTEX:
+	default:
 		return false
 	}
 	switch uint32(r.Rsi) &^ (128 | 256) {

@@ -48,6 +48,21 @@ func (k *book) pieces(x vfs.Mapping) (n int) {
 	return n
 }
 
+// SharedAt is the file of a shared mapping at addr, and where in it addr lies. ok is false if what is mapped there is private.
+func (m *MM) SharedAt(addr uint64) (file vfs.Mapping, off uint64, ok bool) {
+	m.mu.Lock()
+	defer m.unlock()
+	if _, ok := m.book.at(addr); !ok {
+		return nil, 0, false
+	}
+	m.pruneLocked(nil)
+	a, ok := m.book.at(addr)
+	if !ok || !a.shared {
+		return nil, 0, false
+	}
+	return a.b.m, a.off + addr - a.start, true
+}
+
 // UnmapFile unmaps all that is left of the mmap call whose start is mapped at addr, if want says so of its Mapping, which is
 // returned: EINVAL if there is no such. It is shmdt(2)'s part; the thread must not be on the tracer.
 func (m *MM) UnmapFile(t platform.Thread, addr uint64, want func(vfs.Mapping) bool) (vfs.Mapping, error) {

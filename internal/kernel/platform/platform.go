@@ -40,9 +40,10 @@
 //   - all ones, after a handler finished (action Stop, or a kick while it ran): rax is Return.Value, rip is after the
 //     syscall instruction. If the value was one of abi's restart codes it is the kernel's to restart the call (rip-=2 and
 //     rax=number) or to make it EINTR; the platform and the host never restart a call that a handler has finished.
-//   - unix.SYS_FUTEX, and rax is -512 (no timeout) or -516 (timeout): a native futex wait was interrupted. Resumed with
-//     the registers untouched, the host goes on waiting as if nothing had been. To run a signal handler: for -512 with
-//     SA_RESTART, rip-=2 and rax=SYS_FUTEX in the signal frame; otherwise rax=-EINTR in the frame.
+//   - unix.SYS_FUTEX (or futex_wait, futex_waitv), and rax is -512 (no timeout) or -516 (timeout): a native futex wait
+//     was interrupted. Resumed with the registers untouched, the host goes on waiting as if nothing had been. To run a
+//     signal handler: for -512 with SA_RESTART, rip-=2 and the number in rax in the signal frame; otherwise rax=-EINTR
+//     in the frame.
 //
 // Registers given to SetRegs mean what they say: Orig_rax is ignored, and the thread is then in no call. Cs and Ss are
 // always those of 64-bit user code.

@@ -10,7 +10,6 @@ import (
 )
 
 func init() {
-	enosys := func(*task.Task, *platform.Args) (uint64, error) { return 0, unix.ENOSYS }
 	register(map[int]Entry{
 		unix.SYS_MMAP:             {Name: "mmap", Fn: sysMmap, Lane: platform.Native},
 		unix.SYS_MUNMAP:           {Name: "munmap", Fn: sysMunmap, Lane: platform.Native},
@@ -27,7 +26,6 @@ func init() {
 		unix.SYS_MUNLOCKALL:       {Name: "munlockall", Fn: sysMunlockall},
 		unix.SYS_MEMBARRIER:       {Name: "membarrier", Fn: sysMembarrier, Lane: platform.NativeNotify, Note: "private commands"},
 		unix.SYS_ARCH_PRCTL:       {Name: "arch_prctl", Fn: sysArchPrctl, Lane: platform.NativeNotify, Note: "segment bases"},
-		unix.SYS_FUTEX:            {Name: "futex", Fn: sysFutex, Lane: platform.NativeNotify, Note: "no priority inheritance"},
 		unix.SYS_SCHED_YIELD:      {Name: "sched_yield", Fn: func(*task.Task, *platform.Args) (uint64, error) { return 0, nil }, Lane: platform.NativeNotify},
 		unix.SYS_RSEQ:             {Name: "rseq", Fn: enosys, Note: "ENOSYS: the host's CPU numbers stay hidden"},
 		unix.SYS_USERFAULTFD:      {Name: "userfaultfd", Fn: enosys, Note: "ENOSYS"},
@@ -129,6 +127,3 @@ func sysArchPrctl(t *task.Task, a *platform.Args) (uint64, error) {
 	}
 	return 0, unix.EINVAL
 }
-
-// sysFutex answers the operations that compare thread ids, which the host cannot do for guest ids.
-func sysFutex(t *task.Task, a *platform.Args) (uint64, error) { return 0, unix.ENOSYS }

@@ -40,9 +40,7 @@ var missing = []struct {
 	{"not there yet", map[int]string{
 		unix.SYS_PROCESS_MADVISE: "process_madvise", unix.SYS_PROCESS_MRELEASE: "process_mrelease",
 		unix.SYS_MEMFD_SECRET: "memfd_secret", unix.SYS_CACHESTAT: "cachestat", unix.SYS_MSEAL: "mseal",
-		unix.SYS_MAP_SHADOW_STACK: "map_shadow_stack", unix.SYS_FUTEX_WAITV: "futex_waitv", unix.SYS_FUTEX_WAKE: "futex_wake",
-		unix.SYS_FUTEX_WAIT: "futex_wait", unix.SYS_FUTEX_REQUEUE: "futex_requeue", unix.SYS_STATMOUNT: "statmount",
-		unix.SYS_LISTMOUNT: "listmount",
+		unix.SYS_MAP_SHADOW_STACK: "map_shadow_stack", unix.SYS_STATMOUNT: "statmount", unix.SYS_LISTMOUNT: "listmount",
 	}},
 	{"newer than Linux 6.12", map[int]string{
 		unix.SYS_SETXATTRAT: "setxattrat", unix.SYS_GETXATTRAT: "getxattrat", unix.SYS_LISTXATTRAT: "listxattrat",

@@ -7,6 +7,7 @@ import (
 
 	"github.com/user-mode-linux/linux/internal/kernel/arch"
 	"github.com/user-mode-linux/linux/internal/kernel/cred"
+	"github.com/user-mode-linux/linux/internal/kernel/futex"
 	"github.com/user-mode-linux/linux/internal/kernel/ipc"
 	"github.com/user-mode-linux/linux/internal/kernel/mm"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
@@ -29,6 +30,7 @@ type perTask struct {
 	affinity   atomic.Uint64
 	personal   atomic.Uint32 // personality(2)
 	semUndo    atomic.Pointer[ipc.Undo]
+	futex      futex.State
 
 	usage      usage // of host threads that have ended; guarded by ThreadGroup.usageMu
 	hostStatus atomic.Int32

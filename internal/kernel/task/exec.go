@@ -100,6 +100,8 @@ func (t *Task) execBegin(p ExecParams) (platform.Thread, error) {
 		m.Put()
 		return nil, err
 	}
+	t.K.Futexes.Release(t)
+	t.futex.Reset()
 	oldMM := t.mm.Swap(m)
 	oldMM.PutLater()
 	t.endVfork()

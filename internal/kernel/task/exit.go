@@ -225,6 +225,7 @@ func (t *Task) prepareExit() {
 			tty.SessionLeaderExit(t)
 		}
 	}
+	t.K.Futexes.Release(t)
 	t.endVfork()
 	if f := t.files.Swap(nil); f != nil {
 		f.DecRef(t)

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/arch"
+	"github.com/user-mode-linux/linux/internal/kernel/futex"
 	"github.com/user-mode-linux/linux/internal/kernel/klog"
 	"github.com/user-mode-linux/linux/internal/kernel/mm"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
@@ -30,6 +31,8 @@ type Kernel struct {
 	// MM is what all address spaces share, Aux what the auxiliary vector tells about the CPU. Set once at boot.
 	MM  *mm.Host
 	Aux arch.HostAux
+	// Futexes has the futexes with owners. Immutable.
+	Futexes *futex.Table
 	// NoRandom switches address space randomisation off (/proc/sys/kernel/randomize_va_space).
 	NoRandom atomic.Bool
 	// ThreadsMax is /proc/sys/kernel/threads-max.
@@ -80,6 +83,7 @@ func New() *Kernel {
 		users:  map[uint32]int{},
 	}
 	k.cad.Store(true)
+	k.Futexes = futex.New(k.findFutexOwner)
 	return k
 }
 

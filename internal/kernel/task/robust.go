@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/user-mode-linux/linux/internal/kernel/futex"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 )
@@ -13,11 +14,8 @@ import (
 // waiter is woken. The words lie in guest memory that only the thread itself can change atomically, so it is held for it.
 
 const (
-	futexWaiters   = 0x80000000
-	futexOwnerDied = 0x40000000
-	futexTIDMask   = 0x3fffffff
-	robustLimit    = 2048 // ROBUST_LIST_LIMIT
-	futexWake      = 1
+	robustLimit = 2048 // ROBUST_LIST_LIMIT
+	futexWake   = 1
 )
 
 // robustPending reports whether the thread ends holding robust futexes.
@@ -76,15 +74,15 @@ func (t *Task) ownerDied(th platform.Thread, addr uint64, pi bool) {
 			return
 		}
 		v := binary.LittleEndian.Uint32(b[:])
-		if v&futexTIDMask != uint32(t.TID()) {
+		if v&futex.TIDMask != uint32(t.TID()) {
 			return
 		}
-		old, err := th.CompareAndSwap32(addr, v, v&futexWaiters|futexOwnerDied)
+		old, err := th.CompareAndSwap32(addr, v, v&futex.Waiters|futex.OwnerDied)
 		if err != nil {
 			return
 		}
 		if old == v {
-			if v&futexWaiters != 0 && !pi {
+			if v&futex.Waiters != 0 && !pi {
 				th.Syscall(unix.SYS_FUTEX, platform.Args{addr, futexWake, 1})
 			}
 			return

@@ -58,6 +58,7 @@ type node struct {
 	fs *FS
 	g  *task.ThreadGroup
 	t  *task.Task // the thread for what is below task/<tid>, else nil
+	by *task.Task // the thread by whose id a process was looked up: shown in the place of the leader, if not nil
 	e  *entry
 	fd int32 // the descriptor for what is in fd/ and fdinfo/, else 0
 }
@@ -73,6 +74,9 @@ func GroupOf(f *vfs.File) *task.ThreadGroup {
 // task is the thread that the node tells about: for a process its leader. ESRCH once it has been reaped.
 func (p *node) task() (*task.Task, error) {
 	t := p.t
+	if t == nil {
+		t = p.by
+	}
 	if t == nil {
 		if t = p.g.Leader(); t == nil || p.fs.k.FindGroup(p.g.PID()) != p.g {
 			return nil, unix.ESRCH
@@ -117,6 +121,8 @@ func (p node) ino() uint64 {
 	id, thread := uint64(p.g.PID()), uint64(0)
 	if p.t != nil {
 		id, thread = uint64(p.t.TID()), 1
+	} else if p.by != nil {
+		id = uint64(p.by.TID())
 	}
 	return id<<inoTask | thread<<inoThread | p.e.idx<<inoEntry | uint64(p.fd)&(1<<inoEntry-1)
 }
@@ -315,9 +321,9 @@ func (d pids) Lookup(c vfs.Caller, name string) (vfs.Inode, error) {
 		return nil, unix.ENOENT
 	}
 	g := d.fs.k.FindGroup(id)
+	var t *task.Task
 	if g == nil {
-		t := d.fs.k.FindTask(id)
-		if t == nil {
+		if t = d.fs.k.FindTask(id); t == nil {
 			return nil, unix.ENOENT
 		}
 		g = t.Group
@@ -325,7 +331,7 @@ func (d pids) Lookup(c vfs.Caller, name string) (vfs.Inode, error) {
 	if d.fs.hidden(c, g, 2) {
 		return nil, unix.ENOENT
 	}
-	return node{fs: d.fs, g: g, e: pidEntry}.inode(), nil
+	return node{fs: d.fs, g: g, by: t, e: pidEntry}.inode(), nil
 }
 
 // ReadDir implements pseudo.Dynamic: the cookie is the process id.
