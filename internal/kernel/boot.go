@@ -101,7 +101,7 @@ func New(cfg Config) *Kernel {
 	k.Tasks.Memory = cfg.Memory
 	k.Tasks.Aux = cfg.Aux
 	k.Tasks.ThreadsMax.Store(task.DefaultThreadsMax(cfg.Memory))
-	k.Tasks.Dispatch = syscalls.Dispatch
+	k.Tasks.Dispatch, k.Tasks.NativeCalls = syscalls.Dispatch, syscalls.NativeCalls()
 	task.PanicOnOops.Store(cfg.PanicOnOops)
 	if cfg.Hostname != "" {
 		system.SetHostname(cfg.Hostname)

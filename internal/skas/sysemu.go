@@ -62,6 +62,11 @@ func (s *shard) syscallStop(t *Thread) {
 	}
 	if t.exitDue {
 		t.exitDue = false
+		if t.showExit && t.takeStopped(stopWatched) {
+			t.showExit = false
+			s.show(t, platform.SyscallExit)
+			return
+		}
 		t.goOn()
 		return
 	}
@@ -82,6 +87,12 @@ func (s *shard) syscallStop(t *Thread) {
 	t.args = platform.Args{r.Rdi, r.Rsi, r.Rdx, r.R10, r.R8, r.R9}
 	decision := t.judge()
 	exits := t.letRun && isExit(t.nr)
+	if decision == retAllow && t.watched.Load() && !t.approved {
+		t.stop = stopEntry
+		s.show(t, platform.SyscallEntry)
+		return
+	}
+	t.showExit, t.approved = t.approved, false
 	if decision == retAllow || exits {
 		if emulated {
 			s.again(t)
@@ -220,9 +231,26 @@ func (s *shard) watchStop(t *Thread) {
 		t.exitDue = true
 		kind = platform.SyscallEntry
 	}
+	s.show(t, kind)
+}
+
+// show tells the kernel of the entry or exit of a native call that t has stopped at.
+func (s *shard) show(t *Thread, kind platform.EventKind) {
 	t.mu.Lock()
 	t.state, t.resumeWanted = stopped, false
 	t.mu.Unlock()
 	t.ev = platform.Event{Kind: kind}
 	s.runStopHandler(t, true)
+}
+
+// approve lets a thread of the ptrace backend make the native call whose entry was shown. If the call has been skipped
+// already, it is made once more.
+func (s *shard) approve(t *Thread) {
+	t.approved = true
+	if t.emulating {
+		s.again(t)
+		return
+	}
+	t.approved, t.showExit, t.exitDue = false, true, true
+	t.request(unix.PTRACE_SYSCALL)
 }

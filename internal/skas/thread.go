@@ -32,6 +32,7 @@ const (
 	stopExit             // after a call
 	stopFresh            // never ran
 	stopWatched          // entry or exit of a native call of a watched thread
+	stopEntry            // its entry, in the ptrace backend
 )
 
 // after is what to do at the next kick stop.
@@ -95,6 +96,9 @@ type Thread struct {
 	// Of the tracer: the thread was resumed with SYSEMU; its next system call stop is the exit of a call that the host runs.
 	// redo: it was sent back to its syscall instruction. trapFlag: TF is set for a single step.
 	emulating, exitDue, redo, trapFlag bool
+	// Of the ptrace backend, for a watched thread: the kernel has seen the entry of the native call that is about to be
+	// made; it wants to see the exit of the one that runs.
+	approved, showExit bool
 
 	ev platform.Event
 

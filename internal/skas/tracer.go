@@ -170,6 +170,7 @@ func (s *shard) kickStop(t *Thread) {
 	t.after = afterNothing
 	t.state, t.handling = stopped, false
 	t.mu.Unlock()
+	t.approved = false
 	if !t.takeStopped(stopOther) {
 		return
 	}
@@ -259,6 +260,7 @@ func (s *shard) faultStop(t *Thread, sig unix.Signal) {
 		t.goOn()
 		return
 	}
+	t.approved = false
 	t.mu.Lock()
 	t.state, t.resumeWanted = stopped, false
 	stepping := t.step
@@ -349,13 +351,17 @@ func (s *shard) resume(t *Thread) {
 		// Whatever the guest asked for, the host must not do it.
 		t.regs.Orig_rax, t.dirty = noCall, true
 	}
+	if t.stop == stopEntry && t.regs.Orig_rax != noCall {
+		s.approve(t)
+		return
+	}
 	req := t.contRequest()
 	switch {
 	case step:
 		req = t.stepRequest()
 	case t.letRun && s.fam.listener < 0:
 		req, t.redo = unix.PTRACE_SYSCALL, t.stop != stopCall
-	case t.stop == stopCall && s.fam.listener < 0:
+	case (t.stop == stopCall || t.stop == stopEntry) && s.fam.listener < 0:
 		t.exitDue = req == unix.PTRACE_SYSCALL
 	}
 	if t.letRun && s.fam.listener >= 0 {

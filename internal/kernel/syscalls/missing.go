@@ -14,8 +14,8 @@ var missing = []struct {
 		unix.SYS_URETPROBE: "uretprobe", unix.SYS_UPROBE: "uprobe",
 	}},
 	{"no filters or rules of programs for themselves", map[int]string{
-		unix.SYS_SECCOMP: "seccomp", unix.SYS_LANDLOCK_CREATE_RULESET: "landlock_create_ruleset",
-		unix.SYS_LANDLOCK_ADD_RULE: "landlock_add_rule", unix.SYS_LANDLOCK_RESTRICT_SELF: "landlock_restrict_self",
+		unix.SYS_LANDLOCK_CREATE_RULESET: "landlock_create_ruleset",
+		unix.SYS_LANDLOCK_ADD_RULE:       "landlock_add_rule", unix.SYS_LANDLOCK_RESTRICT_SELF: "landlock_restrict_self",
 		unix.SYS_LSM_GET_SELF_ATTR: "lsm_get_self_attr", unix.SYS_LSM_SET_SELF_ATTR: "lsm_set_self_attr",
 		unix.SYS_LSM_LIST_MODULES: "lsm_list_modules",
 	}},

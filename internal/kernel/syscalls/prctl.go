@@ -132,7 +132,15 @@ func sysPrctl(t *task.Task, a *platform.Args) (uint64, error) {
 	case unix.PR_GET_TSC:
 		return 0, writeU32(t, a[1], 1)
 	case unix.PR_GET_SECCOMP:
-		return 0, nil
+		return uint64(t.SeccompMode()), nil
+	case unix.PR_SET_SECCOMP:
+		switch a[1] {
+		case unix.SECCOMP_MODE_STRICT:
+			return 0, t.SetStrict()
+		case unix.SECCOMP_MODE_FILTER:
+			return setFilter(t, 0, a[2])
+		}
+		return 0, unix.EINVAL
 	case unix.PR_GET_TID_ADDRESS:
 		return 0, writeU64(t, a[1], t.ClearTID())
 	case unix.PR_SET_PTRACER:

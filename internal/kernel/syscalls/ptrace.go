@@ -325,6 +325,11 @@ func syscallInfo(t, x *task.Task, th platform.Thread, size, addr uint64) (uint64
 			le.PutUint64(b[32+8*i:], v)
 		}
 		n = 80
+		if s.Seccomp {
+			b[0] = unix.PTRACE_SYSCALL_INFO_SECCOMP
+			le.PutUint32(b[80:], s.Data)
+			n = 84
+		}
 	case s.Exit:
 		b[0] = unix.PTRACE_SYSCALL_INFO_EXIT
 		le.PutUint64(b[24:], r.Rax)

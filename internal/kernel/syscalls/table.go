@@ -5,6 +5,8 @@
 package syscalls
 
 import (
+	"golang.org/x/sys/unix"
+
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
 	"github.com/user-mode-linux/linux/internal/kernel/task"
 )
@@ -40,6 +42,16 @@ func Name(nr platform.Sysno) string {
 		return ""
 	}
 	return Table[nr].Name
+}
+
+// NativeCalls are the numbers of the calls that the host may carry out by itself.
+func NativeCalls() (list []int32) {
+	for nr, e := range Table {
+		if e.Lane == platform.Native || e.Lane == platform.NativeNotify {
+			list = append(list, int32(nr))
+		}
+	}
+	return append(list, unix.SYS_RESTART_SYSCALL)
 }
 
 // Lanes is the lane of every call for the platform's filter.

@@ -31,6 +31,8 @@ type perTask struct {
 	personal   atomic.Uint32 // personality(2)
 	semUndo    atomic.Pointer[ipc.Undo]
 	futex      futex.State
+	security   atomic.Pointer[security]
+	doomed     unix.Signal // the thread is to end with this as its status; owned by the task
 
 	usage      usage // of host threads that have ended; guarded by ThreadGroup.usageMu
 	hostStatus atomic.Int32
@@ -189,6 +191,9 @@ func (t *Task) letGo(th platform.Thread) {
 		go t.exitKilled() // it has ended already
 		return
 	}
+	if t.watched() {
+		t.updateWatch()
+	}
 	if t.work.Load() != 0 {
 		th.Kick()
 	}
@@ -205,6 +210,7 @@ func (t *Task) newChild(fl uint64) *Task {
 	c.startTime = uptime()
 	c.nice.Store(t.nice.Load())
 	c.noNewPrivs.Store(t.noNewPrivs.Load())
+	c.security.Store(t.security.Load())
 	c.slack.Store(t.slack.Load())
 	c.sched.Store(t.sched.Load())
 	c.affinity.Store(t.affinity.Load())
@@ -294,6 +300,7 @@ func (t *Task) birth(c *Task, fl, exitSignal uint64) (event int) {
 		// Under sigMu: a stop or an exit of the group either finds the thread or is found here.
 		g.sigMu.Lock()
 		g.addThreadLocked(c)
+		c.security.Store(t.security.Load()) // another thread may have given us filters since
 		if g.exiting || g.execing != nil {
 			c.work.Or(workExit)
 		}

@@ -14,6 +14,9 @@ func (t *Task) userWork(th platform.Thread) platform.Action {
 	g := t.Group
 	for {
 		t.work.And(^uint32(workCall))
+		if t.watched() {
+			t.updateWatch()
+		}
 		for len(t.held) > 0 {
 			f := t.held[0]
 			t.held = t.held[1:]
@@ -196,6 +199,10 @@ func (t *Task) interruptedIn(r *arch.Regs) (code unix.Errno, nr int32) {
 		return 0, 0
 	}
 	e := unix.Errno(-int64(r.Rax))
+	if t.atEntry && e == unix.ENOSYS {
+		t.atEntry = false
+		return abi.ERESTARTNOINTR, arch.Sysno(r) // it has not happened yet
+	}
 	if e < abi.ERESTARTSYS || e > abi.ERESTART_RESTARTBLOCK {
 		return 0, 0
 	}

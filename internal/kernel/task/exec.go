@@ -47,6 +47,9 @@ func (t *Task) Exec(p ExecParams) error {
 		go t.exitKilled()
 		return errExeced
 	}
+	if t.watched() || t.trace.calls.Load() {
+		t.updateWatch()
+	}
 	if t.work.Load() != 0 {
 		th.Kick()
 	}

@@ -23,6 +23,8 @@ type Kernel struct {
 	Platform platform.Platform
 	// Dispatch runs a system call. Set once at boot by package syscalls.
 	Dispatch func(t *Task, nr platform.Sysno, a *platform.Args) (uint64, error)
+	// NativeCalls are the numbers of the calls that the host may carry out by itself. Set once at boot by package syscalls.
+	NativeCalls []int32
 	// Halted is called once when the guest wants to end: poweroff, halt, reboot or panic. It does not return to the
 	// caller's guest program.
 	Halted func(Halt)
@@ -37,6 +39,8 @@ type Kernel struct {
 	NoRandom atomic.Bool
 	// ThreadsMax is /proc/sys/kernel/threads-max.
 	ThreadsMax atomic.Int32
+
+	seccompMu sync.Mutex // serializes installing filters; above sigMu
 
 	mu      sync.Mutex
 	pids    map[int32]*Task // every thread by id, until it is reaped

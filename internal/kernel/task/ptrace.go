@@ -38,6 +38,9 @@ type TraceStop struct {
 	Entry, Exit bool
 	Args        platform.Args
 	Result      uint64
+	// Seccomp marks an entry stop that a filter asked for, with its Data.
+	Seccomp bool
+	Data    uint32
 
 	reported  bool // wait has told of it
 	listening bool // PTRACE_LISTEN
@@ -127,20 +130,12 @@ func (t *Task) tracedCall(th platform.Thread, nr platform.Sysno, a *platform.Arg
 	t.trace.nr = nr
 	t.K.mu.Unlock()
 	t.traceStop(&TraceStop{Code: code, Info: trapInfo(t, code), Entry: true, Args: *a})
-	t.K.mu.Lock()
-	nr = t.trace.nr
-	t.K.mu.Unlock()
-	if r, err := th.Regs(); err == nil {
-		*a = platform.Args(arch.SysArgs(r)) // the tracer may have changed them
-	}
+	changed, again := t.changedCall(th, &nr, a)
 	t.lastNr.Store(nr)
 	t.then = after{}
-	var v uint64
-	var err error
-	if nr == -1 {
-		err = unix.ENOSYS
-	} else {
-		v, err = t.K.Dispatch(t, nr, a)
+	v, err := changed.value, changed.err
+	if again {
+		v, err = t.call(th, nr, a)
 	}
 	if err == errExeced {
 		return platform.Return{Action: platform.Dead}
@@ -282,7 +277,7 @@ func (t *Task) unlinkTracerLocked() {
 	t.trace.traced.Store(false)
 	t.trace.calls.Store(false)
 	if t.where.Load() != gone {
-		t.Thread().Watch(false)
+		t.updateWatch()
 	}
 	if t.trace.stop != nil {
 		t.trace.stop = nil
@@ -371,7 +366,7 @@ func (t *Task) TraceResume(sig unix.Signal, calls, step bool) error {
 		return unix.ESRCH
 	}
 	t.trace.calls.Store(calls)
-	t.Thread().Watch(calls)
+	t.updateWatch()
 	t.trace.resume = traceResume{sig, step}
 	t.trace.stop = nil
 	t.Wake()

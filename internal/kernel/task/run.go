@@ -44,6 +44,8 @@ type runState struct {
 	resume    int32
 	// held are functions that want the thread held, run at the next stop. Owned by the task.
 	held []func(th platform.Thread)
+	// atEntry: the thread is held before a call that the host is to carry out. Owned by the task.
+	atEntry bool
 	// lastNr is the current or last call, for /proc.
 	lastNr atomic.Int32
 }
@@ -68,17 +70,18 @@ func (k *Kernel) Syscall(th platform.Thread, nr platform.Sysno, a *platform.Args
 	}
 	defer t.oops(&ret)
 	t.lastNr.Store(nr)
-	if t.trace.traced.Load() {
+	t.atEntry = false
+	if t.trace.traced.Load() || t.watched() {
 		if th.OnTracer() {
 			t.where.Store(inUser)
 			return platform.Return{Action: platform.Offload}
 		}
-		if t.trace.calls.Load() && th.Held() {
+		if t.trace.calls.Load() && th.Held() && t.doomed == 0 {
 			return t.tracedCall(th, nr, a)
 		}
 	}
 	t.then = after{}
-	v, err := k.Dispatch(t, nr, a)
+	v, err := t.call(th, nr, a)
 	if err == errExeced {
 		return platform.Return{Action: platform.Dead} // t belongs to the new program's thread now
 	}
@@ -86,6 +89,18 @@ func (k *Kernel) Syscall(th platform.Thread, nr platform.Sysno, a *platform.Args
 		return t.finish(platform.Return{Action: platform.Offload}, false)
 	}
 	return t.leave(th, nr, v, err)
+}
+
+// call judges and runs a system call.
+func (t *Task) call(th platform.Thread, nr int32, a *platform.Args) (uint64, error) {
+	if t.doomed != 0 {
+		t.exitDoomed(nr)
+		return 0, nil
+	}
+	if v := t.judge(th, &nr, a); v.skip {
+		return v.value, v.err
+	}
+	return t.K.Dispatch(t, nr, a)
 }
 
 // leave ends a system call.
@@ -181,6 +196,9 @@ func (k *Kernel) Stop(th platform.Thread, ev *platform.Event) (act platform.Acti
 
 // stopped does the work of a stop.
 func (t *Task) stopped(th platform.Thread, ev *platform.Event) platform.Action {
+	if ev.Kind != platform.Kicked {
+		t.atEntry = ev.Kind == platform.SyscallEntry
+	}
 	switch ev.Kind {
 	case platform.Fault:
 		if t.work.Load()&workExit == 0 {
@@ -192,6 +210,9 @@ func (t *Task) stopped(th platform.Thread, ev *platform.Event) platform.Action {
 		t.force(arch.InfoFault(unix.SIGSEGV, arch.SI_KERNEL, 0))
 	case platform.SyscallEntry, platform.SyscallExit:
 		t.nativeCall(th, ev)
+		if ev.Kind == platform.SyscallEntry {
+			t.judgeNative(th)
+		}
 	case platform.Step:
 		t.force(arch.InfoFault(unix.SIGTRAP, arch.TRAP_TRACE, 0))
 	}

@@ -308,6 +308,19 @@ func (t *Task) force(info arch.Siginfo) {
 	g.sigMu.Unlock()
 }
 
+// forceDefault is force with the default action, whatever the program wants.
+func (t *Task) forceDefault(info arch.Siginfo) {
+	g := t.Group
+	g.sigMu.Lock()
+	g.actions().mu.Lock()
+	g.actions().a[info.Signo].Handler = arch.SIG_DFL
+	g.actions().mu.Unlock()
+	t.blocked &^= arch.SigBit(unix.Signal(info.Signo))
+	t.forced = true
+	g.sigMu.Unlock()
+	t.force(info)
+}
+
 // mayKill checks kill(2)'s permission rule.
 func mayKill(c *cred.Cred, sid int32, target *Task, tsid int32, sig unix.Signal) bool {
 	tc := target.Cred()

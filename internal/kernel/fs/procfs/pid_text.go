@@ -341,7 +341,7 @@ func showStatus(p *node, _ vfs.Caller, w *bytes.Buffer) error {
 	s := statusInfo{
 		comm: escapeComm(t.Comm()), state: p.state(t), tgid: g.PID(), pid: t.TID(), ppid: g.PPID(),
 		pgrp: g.PgrpID(), session: g.SessionID(), cred: t.Cred(), fdSize: 64, threads: len(g.Threads()),
-		sigLimit: g.Rlimit(rlimitSigpending).Cur, noNewPrivs: t.NoNewPrivs(), cpus: t.Affinity(),
+		sigLimit: g.Rlimit(rlimitSigpending).Cur, noNewPrivs: t.NoNewPrivs(), seccomp: t.SeccompMode(), filters: t.SeccompFilters(), cpus: t.Affinity(),
 		switches: self.Nvcsw, preempted: self.Nivcsw,
 	}
 	s.pending, s.shared, s.blocked, s.ignored, s.caught = t.SigMasks()

@@ -27,6 +27,8 @@ type (
 		LastSyscall() (nr int32, args [6]uint64, ok bool)
 		CanPtrace(target *task.Task) error
 		NoNewPrivs() bool
+		SeccompMode() int
+		SeccompFilters() int
 		Personality() uint32
 		Affinity() uint64
 	}
