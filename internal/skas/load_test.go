@@ -98,49 +98,53 @@ func TestLeaderStall(t *testing.T) {
 
 // A watched thread shows its native calls, entry and exit, and nothing any more when nobody watches.
 func TestWatch(t *testing.T) {
-	k := newKernel(t, Config{Seccomp: On})
-	var kinds []platform.EventKind
-	k.onStop = func(th platform.Thread, ev *platform.Event) platform.Action {
-		kinds = append(kinds, ev.Kind)
-		r, err := th.Regs()
-		if err != nil || ev.Kind != platform.Kicked && int32(r.Orig_rax) != unix.SYS_SCHED_YIELD {
-			t.Errorf("%+v in call %d, %v", ev, int64(r.Orig_rax), err)
+	forBackends(t, func(t *testing.T, cfg Config) {
+		k := newKernel(t, cfg)
+		var kinds []platform.EventKind
+		k.onStop = func(th platform.Thread, ev *platform.Event) platform.Action {
+			kinds = append(kinds, ev.Kind)
+			r, err := th.Regs()
+			if err != nil || ev.Kind != platform.Kicked && int32(r.Orig_rax) != unix.SYS_SCHED_YIELD {
+				t.Errorf("%+v in call %d, %v", ev, int64(r.Orig_rax), err)
+			}
+			if len(kinds) == 6 {
+				th.Watch(platform.WatchNone)
+			}
+			return platform.Resume
 		}
-		if len(kinds) == 6 {
-			th.Watch(false)
+		tk := k.load(progYield, 10)
+		tk.th.Watch(platform.WatchAll)
+		tk.th.Resume()
+		if got := tk.finish(); !slices.Equal(got, []int64{10}) {
+			t.Fatal(got)
 		}
-		return platform.Resume
-	}
-	tk := k.load(progYield, 10)
-	tk.th.Watch(true)
-	tk.th.Resume()
-	if got := tk.finish(); !slices.Equal(got, []int64{10}) {
-		t.Fatal(got)
-	}
-	en, ex := platform.SyscallEntry, platform.SyscallExit
-	if !slices.Equal(kinds, []platform.EventKind{en, ex, en, ex, en, ex}) {
-		t.Error(kinds)
-	}
+		en, ex := platform.SyscallEntry, platform.SyscallExit
+		if !slices.Equal(kinds, []platform.EventKind{en, ex, en, ex, en, ex}) {
+			t.Error(kinds)
+		}
+	})
 }
 
 // A watcher can refuse a native call at its entry.
 func TestWatchRefuses(t *testing.T) {
-	k := newKernel(t, Config{Seccomp: On})
-	k.onStop = func(th platform.Thread, ev *platform.Event) platform.Action {
-		r, _ := th.Regs()
-		if ev.Kind == platform.SyscallEntry && int32(r.Orig_rax) == unix.SYS_MMAP {
-			regs := *r
-			regs.Rax = ^uint64(unix.EPERM) + 1
-			_ = th.SetRegs(&regs)
+	forBackends(t, func(t *testing.T, cfg Config) {
+		k := newKernel(t, cfg)
+		k.onStop = func(th platform.Thread, ev *platform.Event) platform.Action {
+			r, _ := th.Regs()
+			if ev.Kind == platform.SyscallEntry && int32(r.Orig_rax) == unix.SYS_MMAP {
+				regs := *r
+				regs.Rax = ^uint64(unix.EPERM) + 1
+				_ = th.SetRegs(&regs)
+			}
+			return platform.Resume
 		}
-		return platform.Resume
-	}
-	tk := k.load(progAnon, 1)
-	tk.th.Watch(true)
-	tk.th.Resume()
-	if got := tk.finish(); !slices.Equal(got, []int64{-int64(unix.EPERM)}) {
-		t.Fatal(got)
-	}
+		tk := k.load(progAnon, 1)
+		tk.th.Watch(platform.WatchAll)
+		tk.th.Resume()
+		if got := tk.finish(); !slices.Equal(got, []int64{-int64(unix.EPERM)}) {
+			t.Fatal(got)
+		}
+	})
 }
 
 // Processes that share memory (vfork, CLONE_VM): the memory lives as long as one of them.

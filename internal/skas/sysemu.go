@@ -24,7 +24,7 @@ const (
 // contRequest is how a thread goes on.
 func (t *Thread) contRequest() int {
 	switch {
-	case t.s.fam.listener >= 0 && !t.watched.Load():
+	case t.s.fam.listener >= 0 && !t.watched():
 		return unix.PTRACE_CONT
 	case t.s.fam.listener < 0 && t.p.caps.sysemu:
 		return ptraceSysemu
@@ -87,7 +87,7 @@ func (s *shard) syscallStop(t *Thread) {
 	t.args = platform.Args{r.Rdi, r.Rsi, r.Rdx, r.R10, r.R8, r.R9}
 	decision := t.judge()
 	exits := t.letRun && isExit(t.nr)
-	if decision == retAllow && t.watched.Load() && !t.approved {
+	if decision == retAllow && t.watched() && !t.approved {
 		t.stop = stopEntry
 		s.show(t, platform.SyscallEntry)
 		return
@@ -221,8 +221,11 @@ func (s *shard) watchStop(t *Thread) {
 		switch runFilter(t.p.filter, int32(r.Orig_rax), info.arch, &args) {
 		case retAllow:
 		case retNotify, retTrace:
-			// The kernel's calls are held, whatever their lane: a watcher wants to see the registers.
-			s.callStop(t)
+			if platform.Watching(t.watching.Load()) == platform.WatchAll {
+				s.callStop(t) // whatever the lane
+			} else {
+				t.goOn() // it comes by its lane
+			}
 			return
 		default:
 			t.goOn() // its exit is no business of ours either

@@ -102,8 +102,8 @@ type Thread struct {
 
 	ev platform.Event
 
-	watched atomic.Bool
-	blocked blockedLink
+	watching atomic.Uint32 // a platform.Watching
+	blocked  blockedLink
 }
 
 var _ platform.Thread = (*Thread)(nil)
@@ -154,7 +154,10 @@ func (t *Thread) Kill() {
 }
 
 // Watch implements platform.Thread.
-func (t *Thread) Watch(on bool) { t.watched.Store(on) }
+func (t *Thread) Watch(w platform.Watching) { t.watching.Store(uint32(w)) }
+
+// watched reports whether native calls stop.
+func (t *Thread) watched() bool { return platform.Watching(t.watching.Load()) != platform.WatchNone }
 
 // Regs implements platform.Thread.
 func (t *Thread) Regs() (*arch.Regs, error) {

@@ -405,7 +405,7 @@ func (t *FakeThread) HostTID() int                               { return 1 }
 func (t *FakeThread) CPUTime() (user, sys int64)                 { return 0, 0 }
 func (t *FakeThread) SetAffinity(uint64) error                   { return nil }
 func (t *FakeThread) CPU() int                                   { return 0 }
-func (t *FakeThread) Watch(bool)                                 {}
+func (t *FakeThread) Watch(Watching)                             {}
 func (t *FakeThread) SetRlimit(int, uint64) error                { return nil }
 func (t *FakeThread) Regs() (*arch.Regs, error)                  { r := t.R; return &r, nil }
 func (t *FakeThread) SetRegs(r *arch.Regs) error                 { t.R = *r; return nil }

@@ -206,8 +206,8 @@ type Thread interface {
 	SetAffinity(mask uint64) error
 	// CPU is the guest CPU it last ran on.
 	CPU() int
-	// Watch makes native-lane calls of this thread stop with SyscallEntry and SyscallExit (for strace and seccomp).
-	Watch(on bool)
+	// Watch makes calls of this thread stop (for strace and seccomp) from when it is held next.
+	Watch(w Watching)
 	// SetRlimit sets a host limit of the process: RLIMIT_STACK, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_CORE only.
 	SetRlimit(resource int, cur uint64) error
 
@@ -233,6 +233,18 @@ type Thread interface {
 	Resume()
 	ResumeStep()
 }
+
+// Watching says which calls of a thread stop besides those of the trace lane.
+type Watching uint8
+
+const (
+	// WatchNone is the default. WatchNative: native-lane calls stop with SyscallEntry and SyscallExit.
+	WatchNone Watching = iota
+	// WatchNative: see there.
+	WatchNative
+	// WatchAll: also calls of the notify lane are held.
+	WatchAll
+)
 
 // CloneSpec says what Clone makes.
 type CloneSpec struct {

@@ -191,7 +191,7 @@ func (t *Task) letGo(th platform.Thread) {
 		go t.exitKilled() // it has ended already
 		return
 	}
-	if t.watched() {
+	if t.watched() != platform.WatchNone {
 		t.updateWatch()
 	}
 	if t.work.Load() != 0 {

@@ -14,7 +14,7 @@ func (t *Task) userWork(th platform.Thread) platform.Action {
 	g := t.Group
 	for {
 		t.work.And(^uint32(workCall))
-		if t.watched() {
+		if t.watched() != platform.WatchNone {
 			t.updateWatch()
 		}
 		for len(t.held) > 0 {

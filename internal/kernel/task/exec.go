@@ -47,7 +47,7 @@ func (t *Task) Exec(p ExecParams) error {
 		go t.exitKilled()
 		return errExeced
 	}
-	if t.watched() || t.trace.calls.Load() {
+	if t.watched() != platform.WatchNone || t.trace.calls.Load() {
 		t.updateWatch()
 	}
 	if t.work.Load() != 0 {

@@ -23,7 +23,7 @@ func (noThread) HostTID() int                                            { retur
 func (noThread) CPUTime() (user, sys int64)                              { return 0, 0 }
 func (noThread) SetAffinity(uint64) error                                { return nil }
 func (noThread) CPU() int                                                { return 0 }
-func (noThread) Watch(bool)                                              {}
+func (noThread) Watch(platform.Watching)                                 {}
 func (noThread) SetRlimit(int, uint64) error                             { return nil }
 func (noThread) Regs() (*arch.Regs, error)                               { return nil, unix.ESRCH }
 func (noThread) SetRegs(*arch.Regs) error                                { return unix.ESRCH }

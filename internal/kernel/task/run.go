@@ -71,7 +71,7 @@ func (k *Kernel) Syscall(th platform.Thread, nr platform.Sysno, a *platform.Args
 	defer t.oops(&ret)
 	t.lastNr.Store(nr)
 	t.atEntry = false
-	if t.trace.traced.Load() || t.watched() {
+	if t.trace.traced.Load() || t.watched() == platform.WatchAll {
 		if th.OnTracer() {
 			t.where.Store(inUser)
 			return platform.Return{Action: platform.Offload}

@@ -11,13 +11,13 @@ import (
 )
 
 // Guest seccomp(2). Calls that reach the kernel are judged before they are dispatched. If a filter does not allow every call
-// that the host may carry out by itself, or has to see registers, the thread is watched: then all its calls stop.
+// that the host may carry out by itself the thread is watched, so that those stop; if it has to see registers all calls do.
 
 // security is a thread's seccomp mode. It is immutable, and never goes back.
 type security struct {
 	strict bool            // SECCOMP_MODE_STRICT
 	filter *seccomp.Filter // else
-	watch  bool            // every call must be seen, with registers
+	watch  platform.Watching
 }
 
 // SeccompMode is PR_GET_SECCOMP and the Seccomp line of /proc/<pid>/status; SeccompFilters how many filters there are.
@@ -44,7 +44,7 @@ func (t *Task) SetStrict() error {
 	if s := t.security.Load(); s != nil && !s.strict {
 		return unix.EINVAL
 	}
-	t.security.Store(&security{strict: true, watch: true})
+	t.security.Store(&security{strict: true, watch: platform.WatchNative})
 	t.startWatch()
 	return nil
 }
@@ -81,9 +81,14 @@ func (t *Task) AddFilter(prog []unix.SockFilter, log, sync bool) (culprit int32,
 	if err != nil {
 		return 0, err
 	}
-	s := &security{filter: f, watch: f.Exact() || !f.AllowsAll(t.K.NativeCalls)}
+	s := &security{filter: f}
+	if f.Exact() {
+		s.watch = platform.WatchAll
+	} else if !f.AllowsAll(t.K.NativeCalls) {
+		s.watch = platform.WatchNative
+	}
 	t.security.Store(s)
-	if s.watch {
+	if s.watch != platform.WatchNone {
 		t.startWatch()
 	}
 	for _, x := range others {
@@ -91,7 +96,7 @@ func (t *Task) AddFilter(prog []unix.SockFilter, log, sync bool) (culprit int32,
 			x.SetNoNewPrivs()
 		}
 		x.security.Store(s)
-		if s.watch {
+		if s.watch != platform.WatchNone {
 			x.work.Or(workCall)
 			x.kick()
 		}
@@ -102,13 +107,21 @@ func (t *Task) AddFilter(prog []unix.SockFilter, log, sync bool) (culprit int32,
 // startWatch makes the platform show all calls from the end of the running one on.
 func (t *Task) startWatch() { t.RunHeld(func(platform.Thread) {}) }
 
-// updateWatch tells the platform whether it has to show all calls. It takes effect when the thread is held next.
-func (t *Task) updateWatch() { t.Thread().Watch(t.trace.calls.Load() || t.watched()) }
+// updateWatch tells the platform which calls it has to show. It takes effect when the thread is held next.
+func (t *Task) updateWatch() {
+	if t.trace.calls.Load() {
+		t.Thread().Watch(platform.WatchAll)
+	} else {
+		t.Thread().Watch(t.watched())
+	}
+}
 
-// watched reports whether seccomp needs to see every call.
-func (t *Task) watched() bool {
-	s := t.security.Load()
-	return s != nil && s.watch
+// watched is which calls seccomp needs to see.
+func (t *Task) watched() platform.Watching {
+	if s := t.security.Load(); s != nil {
+		return s.watch
+	}
+	return platform.WatchNone
 }
 
 // verdict is what becomes of a call that was judged.
@@ -136,7 +149,7 @@ func (t *Task) judge(th platform.Thread, nr *int32, a *platform.Args) verdict {
 	traced := false
 	for {
 		d := seccomp.Data{Nr: *nr, Args: *a}
-		if s.watch && th.Held() {
+		if s.watch == platform.WatchAll && th.Held() {
 			if r, err := th.Regs(); err == nil {
 				d.IP = r.Rip
 			}
