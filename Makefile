@@ -8,7 +8,7 @@ ROOT    := cmd/linux/root/root.cpio
 BUSYBOX := build/busybox
 
 # What the program also is when it is started under these names.
-TOOLS   := uml_mkcow uml_moo
+TOOLS   := uml_mkcow uml_moo uml_mconsole
 
 .PHONY: all linux userland test race lint fmt bench crash fuzz docs demo install help clean check-go
 
@@ -75,10 +75,10 @@ demo: linux ## A shell in a guest, as a normal user
 		echo "Type exit to leave the guest." >&2; ./linux quiet mem=256M; \
 	fi
 
-install: linux ## Install the program, its other names and its manual page below $(PREFIX)
+install: linux ## Install the program, its other names and their manual pages below $(PREFIX)
 	install -D -m 755 linux $(DESTDIR)$(PREFIX)/bin/linux
 	for tool in $(TOOLS); do ln -sf linux $(DESTDIR)$(PREFIX)/bin/$$tool; done
-	install -D -m 644 docs/linux.1 $(DESTDIR)$(PREFIX)/share/man/man1/linux.1
+	for page in linux.1 uml_mconsole.1; do install -D -m 644 docs/$$page $(DESTDIR)$(PREFIX)/share/man/man1/$$page; done
 
 clean: ## Remove what was built
 	rm -rf linux build $(ROOT)

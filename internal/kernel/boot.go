@@ -83,6 +83,7 @@ type Kernel struct {
 	exitCode atomic.Int32 // /proc/exitcode
 	ns       *vfs.Namespace
 	halted   chan Outcome
+	started  chan struct{} // closed when the first program runs
 
 	procOnce sync.Once
 	proc     *bootCaller // its root is /proc; nil if there is none
@@ -97,7 +98,7 @@ type Outcome struct {
 
 // New makes a guest that has not booted. Its Tasks is the handler of the platform that Boot is to be given.
 func New(cfg Config) *Kernel {
-	k := &Kernel{Tasks: task.New(), cfg: cfg, halted: make(chan Outcome, 1)}
+	k := &Kernel{Tasks: task.New(), cfg: cfg, halted: make(chan Outcome, 1), started: make(chan struct{})}
 	k.Tasks.Memory = cfg.Memory
 	k.Tasks.Aux = cfg.Aux
 	k.Tasks.ThreadsMax.Store(task.DefaultThreadsMax(cfg.Memory))
@@ -164,10 +165,15 @@ func (k *Kernel) Boot(p platform.Platform) error {
 		return err
 	}
 	k.ns = ns
+	start := k.startInit
 	if k.cfg.HasExec {
-		return k.startExec(ns)
+		start = k.startExec
 	}
-	return k.startInit(ns)
+	if err := start(ns); err != nil {
+		return err
+	}
+	close(k.started)
+	return nil
 }
 
 // register makes the file systems and devices known.

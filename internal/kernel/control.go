@@ -5,6 +5,7 @@ import (
 	"io"
 	"path"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -64,11 +65,17 @@ func (k *kernelFile) Close() error {
 }
 
 // Exec runs a command with the guest's shell, as root, in the root directory of init. stdio makes its descriptors 0, 1 and 2.
-// ended is told its exit status, 128+n for a signal; it must not sleep. ENOENT: there is no shell, or no init yet.
+// ended is told its exit status, 128+n for a signal; it must not sleep. ENOENT: there is no shell. While the guest is still
+// booting it waits; EAGAIN if that takes too long.
 func (k *Kernel) Exec(command string, stdio func(t *task.Task) ([3]*vfs.File, error), ended func(status int)) error {
+	select {
+	case <-k.started:
+	case <-time.After(bootPatience):
+		return unix.EAGAIN
+	}
 	init := k.Tasks.FindTask(1)
 	if init == nil {
-		return unix.ENOENT
+		return unix.ESRCH
 	}
 	fs := init.FS().Copy()
 	fs.SetCwd(fs.Root())
@@ -101,6 +108,9 @@ func (k *Kernel) Exec(command string, stdio func(t *task.Task) ([3]*vfs.File, er
 	}
 	return err
 }
+
+// bootPatience is how long commands from outside wait for the end of the boot.
+const bootPatience = 10 * time.Second
 
 // exitStatus is what a shell makes of a wait status.
 func exitStatus(status int32) int {

@@ -1,0 +1,178 @@
+// Package client is uml_mconsole: the program of the host that talks to the management console of a guest. Its command line, prompt,
+// output and exit status are those of the program of that name in uml-utilities; the commands exec and attach do more with a server
+// of ours, because it passes its own streams on.
+package client
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/mconsole/wire"
+)
+
+// find is the socket of a guest, which is given by its umid or by the socket's path. The error has a line for each place where it is
+// not.
+func find(name string) (string, error) {
+	places := []string{filepath.Join("/tmp/uml", name, "mconsole"), name}
+	if home := os.Getenv("HOME"); home != "" {
+		places = append([]string{filepath.Join(home, ".uml", name, "mconsole")}, places...)
+	}
+	var errs []error
+	for _, p := range places {
+		fi, err := os.Stat(p)
+		if err == nil && fi.IsDir() {
+			p = filepath.Join(p, "mconsole") // a umid directory
+			_, err = os.Stat(p)
+		}
+		if err == nil {
+			return p, nil
+		}
+		errs = append(errs, fmt.Errorf("Warning: couldn't stat file: %s - %w", p, errors.Unwrap(err)))
+	}
+	return "", errors.Join(errs...)
+}
+
+// Conn is a connection to the console of a guest.
+type Conn struct {
+	sock   *net.UnixConn
+	server *net.UnixAddr
+}
+
+// Dial makes a Conn to the server at a path, which need not be there.
+func Dial(path string) (*Conn, error) {
+	name := fmt.Sprintf("@uml_mconsole %d %d", os.Getpid(), time.Now().UnixNano())
+	sock, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		return nil, err
+	}
+	return &Conn{sock, &net.UnixAddr{Name: path, Net: "unixgram"}}, nil
+}
+
+// Close ends it.
+func (c *Conn) Close() error { return c.sock.Close() }
+
+// Ask sends a command, with files for the server to use, and calls each for every packet of the answer. It returns the error number
+// of the answer.
+func (c *Conn) Ask(command string, each func(text string), files ...*os.File) (int32, error) {
+	b, err := wire.EncodeRequest(command)
+	if err != nil {
+		return 0, err
+	}
+	var rights []byte
+	if len(files) > 0 {
+		fds := make([]int, len(files))
+		for i, f := range files {
+			fds[i] = int(f.Fd())
+		}
+		rights = unix.UnixRights(fds...)
+	}
+	if _, _, err := c.sock.WriteMsgUnix(b, rights, c.server); err != nil {
+		return 0, err
+	}
+	buf := make([]byte, wire.MaxDatagram)
+	for {
+		n, err := c.sock.Read(buf)
+		if err != nil {
+			return 0, err
+		}
+		r, err := wire.DecodeReply(buf[:n])
+		if err != nil {
+			return 0, fmt.Errorf("a malformed answer: %w", err)
+		}
+		each(r.Text)
+		if !r.More {
+			return r.Err, nil
+		}
+	}
+}
+
+// reason is what the system says about an error, without what was tried.
+func reason(err error) error {
+	var e unix.Errno
+	if errors.As(err, &e) {
+		return e
+	}
+	return err
+}
+
+// guest is the machine that commands go to.
+type guest struct {
+	name, path string
+}
+
+// prompt is the prompt for it.
+func (g *guest) prompt() string {
+	if g.path == "" {
+		return "([None]) "
+	}
+	return "(" + g.name + ") "
+}
+
+// session runs commands.
+type session struct {
+	guest
+	in       *os.File
+	out, err io.Writer
+}
+
+// request sends a command and prints the answer.
+func (s *session) request(command string) int {
+	c, err := Dial(s.path)
+	if err != nil {
+		fmt.Fprintln(s.err, err)
+		return 1
+	}
+	defer c.Close()
+	var text strings.Builder
+	number, err := c.Ask(command, func(t string) { text.WriteString(t) })
+	if err != nil {
+		fmt.Fprintf(s.err, "Sending command to '%s' : %v\n", s.path, reason(err))
+		return 1
+	}
+	verdict := "OK"
+	if number != 0 {
+		verdict = "ERR"
+	}
+	fmt.Fprintf(s.out, "%s %s\n", verdict, text.String())
+	return int(number) & 0xff
+}
+
+// statusRefused is the exit status of exec if the command was not run, as that of env(1) and its like.
+const statusRefused = 125
+
+// exec runs a command of the guest on our own streams; the exit status is the command's.
+func (s *session) exec(command string) int {
+	c, err := Dial(s.path)
+	if err != nil {
+		fmt.Fprintln(s.err, err)
+		return statusRefused
+	}
+	defer c.Close()
+	var text strings.Builder
+	_, err = c.Ask("json exec "+command, func(t string) { text.WriteString(t) }, s.in, os.Stdout, os.Stderr)
+	if err != nil {
+		fmt.Fprintf(s.err, "Sending command to '%s' : %v\n", s.path, reason(err))
+		return statusRefused
+	}
+	var answer struct {
+		Message string
+		Data    *struct{ Status int }
+	}
+	if json.Unmarshal([]byte(text.String()), &answer) != nil {
+		answer.Message = text.String() // a server that does not know exec
+	}
+	if answer.Data == nil {
+		fmt.Fprintf(s.err, "ERR %s\n", answer.Message)
+		return statusRefused
+	}
+	return answer.Data.Status
+}
