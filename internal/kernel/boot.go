@@ -156,6 +156,7 @@ func (k *Kernel) Boot(p platform.Platform) error {
 	go t.WatchMemory(t.MM.Acct)
 	tmpfs.NewMemfile, tmpfs.TotalPages = p.NewMemfile, k.cfg.Memory/abi.PageSize
 	ext4.NewMemfile = p.NewMemfile
+	ext4.Panic = t.Panic
 	k.register()
 	if k.BeforeRoot != nil {
 		k.BeforeRoot()

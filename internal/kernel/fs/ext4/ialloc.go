@@ -169,7 +169,7 @@ func (sb *superBlock) newInode(c vfs.Caller, parent *inode, mode uint32) (*inode
 		uid, gid = c.Cred().FSUID, c.Cred().FSGID
 	}
 	pa := parent.Attr()
-	if sb.opts.grpid || pa.Mode&unix.S_ISGID != 0 {
+	if sb.opts.Load().grpid || pa.Mode&unix.S_ISGID != 0 {
 		gid = pa.GID
 		if isDir && pa.Mode&unix.S_ISGID != 0 {
 			mode |= unix.S_ISGID

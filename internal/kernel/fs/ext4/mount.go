@@ -134,9 +134,11 @@ func (sb *superBlock) mount(dev bdev.Device, flags uint64, data string) error {
 	sb.ro.Store(true)
 	sb.w = newWriter()
 	sb.inodes = new(inodeTable)
-	if err := sb.opts.parse(name, data); err != nil {
+	var o options
+	if err := o.parse(data); err != nil {
 		return err
 	}
+	sb.opts.Store(&o)
 	if err := sb.readSuper(refuse); err != nil {
 		return err
 	}
@@ -200,7 +202,7 @@ type refusal func(err error, format string, args ...any) error
 // readSuper reads and verifies the superblock.
 func (sb *superBlock) readSuper(refuse refusal) error {
 	off := int64(disk.SuperOffset)
-	if n := sb.opts.sbBlock; n > 1 {
+	if n := sb.opts.Load().sbBlock; n > 1 {
 		if n > uint64(sb.dev.Size())/1024 {
 			return refuse(unix.EINVAL, "unable to read superblock")
 		}
@@ -321,11 +323,11 @@ func (sb *superBlock) recoverJournal() error {
 		klog.Errf("EXT4-fs (%s): required journal recovery without a journal", name)
 		return errCorrupt
 	}
-	if sb.opts.noload {
+	if sb.opts.Load().noload {
 		klog.Warnf("EXT4-fs (%s): journal not loaded (norecovery): the file system may be inconsistent", name)
 		return nil
 	}
-	if !sb.dev.ReadOnly() && sb.opts.sbBlock <= 1 {
+	if !sb.dev.ReadOnly() && sb.opts.Load().sbBlock <= 1 {
 		err := sb.replayToDisk()
 		if err == nil {
 			return sb.reread()

@@ -41,7 +41,7 @@ func (sb *superBlock) whyNot() string {
 		return "the journal is on another device"
 	case s.RevLevel == 0:
 		return "revision 0"
-	case sb.opts.sbBlock > 1:
+	case sb.opts.Load().sbBlock > 1:
 		return "mounted from a backup superblock"
 	case s.InodesPerGroup%8 != 0:
 		return "odd number of inodes per group"
@@ -154,6 +154,7 @@ func (sb *superBlock) replayToDisk() error {
 	if err != nil {
 		return err
 	}
+	found := sb.s.State & disk.StateError // what is in the journal may be older
 	for n, p := range blocks {
 		if _, err := sb.dev.WriteAt(p, int64(n)<<sb.blockBits); err != nil {
 			return err
@@ -175,6 +176,7 @@ func (sb *superBlock) replayToDisk() error {
 		return errCorrupt
 	}
 	s.Incompat &^= disk.IncompatRecover
+	s.State |= found
 	s.Encode(p)
 	if _, err := sb.dev.WriteAt(p, disk.SuperOffset); err != nil {
 		return err
@@ -335,9 +337,9 @@ func (sb *superBlock) Sync() error {
 
 // Remount changes options, and between read-only and read-write.
 func (sb *superBlock) Remount(_ vfs.Caller, flags uint64, data string) error {
-	o := sb.opts
+	o := *sb.opts.Load()
 	o.shown = nil
-	if err := o.parse(sb.dev.Name(), data); err != nil {
+	if err := o.parse(data); err != nil {
 		return err
 	}
 	name := sb.dev.Name()
@@ -353,16 +355,51 @@ func (sb *superBlock) Remount(_ vfs.Caller, flags uint64, data string) error {
 			return err
 		}
 	case !ro && sb.ro.Load():
-		if err := sb.startWriting(); err != nil {
+		err := sb.refresh()
+		if err == nil {
+			err = sb.startWriting()
+		}
+		if err != nil {
 			if sb.mayNot != "" {
 				klog.Errf("EXT4-fs (%s): write access unavailable (%s), remounting read-write refused", name, sb.mayNot)
 			}
 			return unix.EROFS
 		}
 	default:
+		sb.opts.Store(&o)
 		return nil
 	}
+	sb.opts.Store(&o)
 	klog.Infof("EXT4-fs (%s): re-mounted %s %s.", name, uuidString(sb.s.UUID), map[bool]string{true: "ro", false: "r/w"}[sb.ro.Load()])
+	return nil
+}
+
+// refresh reads the superblock and the counts of the groups again before a file system becomes writable: while it was
+// read-only, e2fsck and tune2fs may have changed them on the device.
+func (sb *superBlock) refresh() error {
+	if sb.aborted.Load() || sb.opts.Load().sbBlock > 1 || sb.dev.ReadOnly() {
+		return nil // startWriting refuses
+	}
+	w := sb.w
+	w.commitMu.Lock()
+	defer w.commitMu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	sb.cache.Invalidate()
+	p := make([]byte, disk.SuperSize)
+	if _, err := sb.dev.ReadAt(p, disk.SuperOffset); err != nil {
+		return unix.EIO
+	}
+	var s disk.Super
+	s.Decode(p)
+	old := &sb.s
+	if s.Magic != disk.SuperMagic || sb.csum && disk.SuperChecksum(p) != s.Checksum || s.UUID != old.UUID ||
+		s.BlocksCount != old.BlocksCount || s.InodesCount != old.InodesCount || s.Compat != old.Compat ||
+		(s.Incompat^old.Incompat)&^disk.IncompatRecover != 0 || s.ROCompat != old.ROCompat {
+		return sb.errorf(errCorrupt, "the superblock was changed while the file system was mounted")
+	}
+	old.MountCount, old.State, old.ErrorCount, old.LastOrphan = s.MountCount, s.State, s.ErrorCount, s.LastOrphan
+	w.ready.Store(false)
 	return nil
 }
 

@@ -2,7 +2,6 @@ package ext4
 
 import (
 	"fmt"
-	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -11,12 +10,6 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/fs/ext4/disk"
 	"github.com/user-mode-linux/linux/internal/kernel/klog"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
-)
-
-// Errors of corrupt file systems (EFSCORRUPTED and EFSBADCRC in Linux).
-const (
-	errCorrupt = unix.EUCLEAN
-	errBadCRC  = unix.EBADMSG
 )
 
 // superBlock is a mounted file system. Everything is immutable once it is mounted, apart from what says otherwise and the
@@ -28,7 +21,7 @@ type superBlock struct {
 	view   bdev.Viewer // nil if dev is none
 	mapper bdev.Mapper // nil if dev is none
 	cache  *bdev.Cache
-	opts   options
+	opts   atomic.Pointer[options]
 
 	s          disk.Super
 	seed       uint32
@@ -51,25 +44,9 @@ type superBlock struct {
 
 	ro      atomic.Bool // nothing can be written
 	aborted atomic.Bool // because of an error
+	damaged atomic.Bool // something was found wrong since the mount
 	w       *writer
 	mayNot  string // why it cannot be written, "" if it can; immutable
-}
-
-// errorf logs damage as Linux does and returns err.
-func (sb *superBlock) errorf(err error, format string, args ...any) error {
-	klog.Printf(klog.Crit, "EXT4-fs error (device %s): %s", sb.dev.Name(), fmt.Sprintf(format, args...))
-	return err
-}
-
-// damage turns an error of package disk into an errno, with a log line.
-func (sb *superBlock) damage(err error, format string, args ...any) error {
-	switch err {
-	case disk.ErrCorrupt:
-		return sb.errorf(errCorrupt, format+": corrupt structure", args...)
-	case disk.ErrChecksum:
-		return sb.errorf(errBadCRC, format+": checksum failure", args...)
-	}
-	return err
 }
 
 // block reads a metadata block.
@@ -93,7 +70,7 @@ func (sb *superBlock) Dev() uint64 {
 }
 
 // SupportsACL tells the vfs that inodes may have POSIX ACLs.
-func (sb *superBlock) SupportsACL() bool { return !sb.opts.noACL }
+func (sb *superBlock) SupportsACL() bool { return !sb.opts.Load().noACL }
 
 // ReadOnly reports that nothing can be written, whatever the mount asked for.
 func (sb *superBlock) ReadOnly() bool { return sb.ro.Load() }
@@ -117,7 +94,7 @@ func (sb *superBlock) Statfs() unix.Statfs_t {
 		Files: uint64(s.InodesCount), Ffree: min(freeInodes, uint64(s.InodesCount)), Namelen: disk.MaxName,
 		Flags: flags,
 	}
-	if !sb.opts.minixdf {
+	if !sb.opts.Load().minixdf {
 		st.Blocks -= min(sb.overhead, s.BlocksCount)
 	}
 	if free > reserved {
@@ -132,7 +109,7 @@ func (sb *superBlock) Statfs() unix.Statfs_t {
 }
 
 // Options is the options column of /proc/mounts.
-func (sb *superBlock) Options() string { return sb.opts.String() }
+func (sb *superBlock) Options() string { return sb.opts.Load().String() }
 
 func uuidString(u [16]byte) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:])
@@ -241,84 +218,4 @@ func (sb *superBlock) computeOverhead() {
 		}
 	}
 	sb.overhead = n
-}
-
-// options are the mount options. Those that only matter for writing are accepted and shown.
-type options struct {
-	noload, noACL, minixdf, grpid bool
-	errors                        string
-	sbBlock                       uint64
-	shown                         []string
-}
-
-func (o *options) String() string {
-	s := ""
-	for _, x := range o.shown {
-		s += "," + x
-	}
-	return s
-}
-
-// flagOptions have no argument, valueOptions have one (ext4(5)).
-var (
-	flagOptions = strings.Fields(`bsddf minixdf grpid bsdgroups nogrpid sysvgroups debug nouid32 orlov oldalloc acl noacl
-		user_xattr nouser_xattr noload norecovery bh nobh discard nodiscard delalloc nodelalloc barrier nobarrier
-		auto_da_alloc noauto_da_alloc block_validity noblock_validity dioread_lock dioread_nolock i_version quota noquota
-		usrquota grpquota prjquota init_itable noinit_itable lazytime nolazytime nombcache no_mbcache dax abort
-		journal_checksum nojournal_checksum journal_async_commit warn_on_error nowarn_on_error
-		prefetch_block_bitmaps no_prefetch_block_bitmaps inlinecrypt check nocheck reservation noreservation`)
-	valueOptions = strings.Fields(`errors data commit min_batch_time max_batch_time journal_dev journal_path journal_ioprio
-		resuid resgid sb stripe inode_readahead_blks max_dir_size_kb init_itable barrier auto_da_alloc data_err jqfmt
-		usrjquota grpjquota dax mb_optimize_scan test_dummy_encryption check`)
-)
-
-func (o *options) parse(dev, data string) error {
-	for opt := range strings.SplitSeq(data, ",") {
-		if opt == "" {
-			continue
-		}
-		name, value, hasValue := strings.Cut(opt, "=")
-		known := flagOptions
-		if hasValue {
-			known = valueOptions
-		}
-		found := false
-		for _, k := range known {
-			found = found || k == name
-		}
-		if !found {
-			klog.Errf("EXT4-fs: Unknown parameter '%s'", name)
-			return unix.EINVAL
-		}
-		switch name {
-		case "noload", "norecovery":
-			o.noload = true
-			opt = "norecovery"
-		case "grpid", "bsdgroups":
-			o.grpid = true
-		case "nogrpid", "sysvgroups":
-			o.grpid = false
-		case "acl":
-			o.noACL = false
-		case "noacl":
-			o.noACL = true
-		case "minixdf":
-			o.minixdf = true
-		case "bsddf":
-			o.minixdf = false
-		case "errors":
-			if value != "continue" && value != "remount-ro" && value != "panic" {
-				klog.Errf("EXT4-fs: Bad value for 'errors'")
-				return unix.EINVAL
-			}
-			o.errors = value
-		case "sb":
-			if _, err := fmt.Sscan(value, &o.sbBlock); err != nil {
-				klog.Errf("EXT4-fs: Bad value for 'sb'")
-				return unix.EINVAL
-			}
-		}
-		o.shown = append(o.shown, opt)
-	}
-	return nil
 }

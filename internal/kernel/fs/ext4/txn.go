@@ -175,15 +175,6 @@ func (in *inode) markDirty(lazy bool) {
 	w.dirtyMu.Unlock()
 }
 
-// abort makes the file system read-only after an error that leaves memory and disk different.
-func (sb *superBlock) abort(err error, what string) error {
-	if !sb.aborted.Swap(true) {
-		klog.Printf(klog.Crit, "EXT4-fs error (device %s): %s: %v: remounting filesystem read-only", sb.dev.Name(), what, err)
-		sb.ro.Store(true)
-	}
-	return unix.EIO
-}
-
 // commit makes all changes so far durable. With flush also data that was written without a change of metadata.
 func (sb *superBlock) commit(flush bool) error {
 	w := sb.w
@@ -420,6 +411,9 @@ func (sb *superBlock) encodeSuper(p []byte) {
 	w := sb.w
 	sb.s.FreeBlocks, sb.s.FreeInodes = w.freeBlocks+w.heldBlocks, uint32(w.freeInodes)
 	sb.s.WriteTime = uint32(now().Sec)
+	if sb.damaged.Load() {
+		sb.s.State |= disk.StateError
+	}
 	sb.s.Encode(p)
 }
 

@@ -85,7 +85,7 @@ func (in *inode) xattrName(x *disk.Xattr) string {
 		return ""
 	}
 	if whole {
-		if in.sb.opts.noACL {
+		if in.sb.opts.Load().noACL {
 			return ""
 		}
 		return prefix
@@ -100,7 +100,7 @@ func (in *inode) xattrName(x *disk.Xattr) string {
 func (in *inode) Getxattr(_ vfs.Caller, name string) ([]byte, error) {
 	known := strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "trusted.") || strings.HasPrefix(name, "security.") ||
 		name == "system.posix_acl_access" || name == "system.posix_acl_default"
-	if !known || in.sb.opts.noACL && strings.HasPrefix(name, "system.") {
+	if !known || in.sb.opts.Load().noACL && strings.HasPrefix(name, "system.") {
 		return nil, unix.EOPNOTSUPP
 	}
 	in.mu.RLock()

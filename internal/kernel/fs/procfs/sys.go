@@ -60,6 +60,16 @@ func addNumber(d *pseudo.Dir, name string, lo, hi int64, get func() int64, set f
 	})
 }
 
+// addSwitch adds a rule that is on (1) or off (0).
+func addSwitch(d *pseudo.Dir, name string, on *atomic.Bool) {
+	addNumber(d, name, 0, 1, func() int64 {
+		if on.Load() {
+			return 1
+		}
+		return 0
+	}, func(v int64) error { on.Store(v == 1); return nil })
+}
+
 // kept adds a number that is kept and shown, and nothing more.
 func kept(d *pseudo.Dir, name string, v, lo, hi int64) {
 	AddSetting(d, name, pseudo.NewNumber(v, lo, hi))
@@ -214,8 +224,8 @@ func (fs *FS) addSysFS(d *pseudo.Dir) {
 		func(v int64) error { return pipefs.SetMaxSize(int(v)) })
 	kept(d, "pipe-user-pages-soft", 16384, 0, math.MaxInt64)
 	kept(d, "pipe-user-pages-hard", 0, 0, math.MaxInt64)
-	addNumber(d, "protected_symlinks", 0, 0, func() int64 { return 1 }, nil)
-	addNumber(d, "protected_hardlinks", 0, 0, func() int64 { return 1 }, nil)
+	addSwitch(d, "protected_symlinks", &vfs.ProtectedSymlinks)
+	addSwitch(d, "protected_hardlinks", &vfs.ProtectedHardlinks)
 	kept(d, "protected_fifos", 0, 0, 2)
 	kept(d, "protected_regular", 0, 0, 2)
 	kept(d, "suid_dumpable", 0, 0, 2)
