@@ -79,7 +79,10 @@ func Warnf(format string, args ...any) { Printf(Warning, format, args...) }
 func Errf(format string, args ...any) { Printf(Err, format, args...) }
 
 // Once logs a warning the first time that key is seen.
-func Once(key, format string, args ...any) {
+func Once(key, format string, args ...any) { OnceAt(Warning, key, format, args...) }
+
+// OnceAt is Once for any level.
+func OnceAt(l Level, key, format string, args ...any) {
 	log.Lock()
 	if log.once == nil {
 		log.once = map[string]bool{}
@@ -90,7 +93,7 @@ func Once(key, format string, args ...any) {
 	}
 	log.Unlock()
 	if !seen {
-		Warnf(format, args...)
+		Printf(l, format, args...)
 	}
 }
 

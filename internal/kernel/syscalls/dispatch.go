@@ -26,11 +26,13 @@ func Dispatch(t *task.Task, nr platform.Sysno, a *platform.Args) (v uint64, err 
 	return v, err
 }
 
-// unknown is a call that does not exist, logged once a program.
+// unknown is a call that does not exist, logged once a program: for dmesg(1) and the option debug, as many programs ask
+// for things that they can do without, and the console is somebody's terminal.
 func unknown(t *task.Task, nr int32) error {
 	if uint32(nr) < uint32(len(Table)) {
 		name := Table[nr].Name
-		klog.Once(t.Comm()+"/"+name+"/"+string(rune(nr)), "%s[%d]: system call %d (%s) is not implemented", t.Comm(), t.PID(), nr, name)
+		klog.OnceAt(klog.Debug, t.Comm()+"/"+name+"/"+string(rune(nr)),
+			"%s[%d]: system call %d (%s) is not implemented", t.Comm(), t.PID(), nr, name)
 	}
 	return unix.ENOSYS
 }
