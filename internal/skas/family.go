@@ -10,6 +10,9 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/platform"
+	"github.com/user-mode-linux/linux/internal/kernel/uio"
 )
 
 // A family is what a shard's stubs descend from. Both processes are made from a fresh execution of our own binary that is
@@ -23,7 +26,7 @@ type family struct {
 	bell           int // a thread of the keeper that sleeps
 	listener       int // of the filter, in the kernel process
 	sock           int // to the keeper
-	vdso           uint64
+	vdso           vmArea
 	flags          uintptr // with which the filter was installed
 	deaf           bool    // the keeper did not read its requests; guarded by Platform.fileMu
 }
@@ -230,14 +233,25 @@ func (f *family) moveVDSO(in *injector, maps []vmArea) {
 			to := stubVDSO + a.start - first
 			const flags = unix.MREMAP_MAYMOVE | unix.MREMAP_FIXED
 			if _, err := in.call(unix.SYS_MREMAP, a.start, a.end-a.start, a.end-a.start, flags, to); err != nil {
-				f.vdso = 0
+				f.vdso = vmArea{}
 				return
 			}
 			if a.name == "[vdso]" {
-				f.vdso = to
+				f.vdso = vmArea{start: to, end: to + a.end - a.start}
 			}
 		}
 	}
+}
+
+// readVDSO reads what moveVDSO has moved.
+func (f *family) readVDSO() platform.VDSO {
+	if f.vdso.start == 0 {
+		return platform.VDSO{}
+	}
+	v := platform.VDSO{Addr: f.vdso.start, Image: make([]byte, f.vdso.end-f.vdso.start)}
+	n, _ := processVM(unix.SYS_PROCESS_VM_READV, f.zygote, v.Image, []uio.Range{{Addr: v.Addr, Len: uint64(len(v.Image))}})
+	v.Image = v.Image[:n]
+	return v
 }
 
 // blockTop makes sure that the host chooses addresses below userMax for mmap without an address: without address space

@@ -46,7 +46,7 @@ type Platform struct {
 	handler platform.Handler
 	shards  []*shard
 	cpus    []int // of the host, that guests run on
-	vdso    uint64
+	vdso    platform.VDSO
 	threads threadTable
 	monitor monitor
 	closing atomic.Bool
@@ -125,7 +125,7 @@ func New(cfg Config, h platform.Handler) (*Platform, error) {
 			s.lead.start(s)
 		}
 	}
-	p.vdso = p.shards[0].fam.vdso
+	p.vdso = p.shards[0].fam.readVDSO()
 	return p, nil
 }
 
@@ -147,7 +147,7 @@ func (p *Platform) NumCPU() int { return p.cfg.NCPU }
 func (p *Platform) UserMax() uint64 { return userMax }
 
 // VDSO implements platform.Platform.
-func (p *Platform) VDSO() uint64 { return p.vdso }
+func (p *Platform) VDSO() platform.VDSO { return p.vdso }
 
 // HostBrk implements platform.Platform.
 func (p *Platform) HostBrk() bool { return p.hostBrk }

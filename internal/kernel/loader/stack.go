@@ -36,7 +36,7 @@ func (im *Image) setAux(e *elf, bias, base uint64) {
 		phdr += bias
 	}
 	a := im.p.Aux
-	if v := im.p.Host.VDSO; v != 0 {
+	if v := im.p.Host.VDSO.Addr; v != 0 {
 		im.aux = append(im.aux, arch.AT_SYSINFO_EHDR, v)
 	}
 	im.aux = append(im.aux,
@@ -77,7 +77,7 @@ func (im *Image) stackTop() uint64 {
 	if high < low+2*stackRandom {
 		low = high - min(high, 2*stackRandom)
 	}
-	if v := im.p.Host.VDSO; v != 0 && v+vdsoRoom > low && v < high+vdsoRoom {
+	if v := im.p.Host.VDSO.Addr; v != 0 && v+vdsoRoom > low && v < high+vdsoRoom {
 		if below, above := v-vdsoRoom, v+vdsoRoom; below-low > high-min(high, above) {
 			high = min(high, below)
 		} else {

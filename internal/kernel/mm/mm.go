@@ -29,8 +29,9 @@ const (
 
 // Host is what all address spaces have in common: facts about the platform, and what mm needs of other parts.
 type Host struct {
-	// UserMax is the first address that a guest may not map, VDSO that of the vDSO (0: none).
-	UserMax, VDSO uint64
+	// UserMax is the first address that a guest may not map.
+	UserMax uint64
+	VDSO    platform.VDSO
 	// HostBrk: the host carries out brk(2) (platform.Platform.HostBrk).
 	HostBrk bool
 	// Empty is an empty host file for pages beyond the end of a file.
@@ -234,11 +235,27 @@ func (m *MM) visible(addr uint64, n int) int {
 	return int(min(uint64(n), m.host.UserMax-addr))
 }
 
+// readVDSO copies from the vDSO, which is above the guest's memory.
+func (m *MM) readVDSO(p []byte, addr uint64) (int, error) {
+	v := &m.host.VDSO
+	if addr < v.Addr || addr-v.Addr >= uint64(len(v.Image)) {
+		return 0, unix.EFAULT
+	}
+	n := copy(p, v.Image[addr-v.Addr:])
+	if n < len(p) {
+		return n, unix.EFAULT
+	}
+	return n, nil
+}
+
 // ReadAt copies guest memory; see uio.Memory.
 func (m *MM) ReadAt(p []byte, addr uint64) (int, error) {
 	n := m.visible(addr, len(p))
 	if n == len(p) {
 		return m.as.ReadAt(p, addr)
+	}
+	if n == 0 {
+		return m.readVDSO(p, addr)
 	}
 	if n > 0 {
 		n, _ = m.as.ReadAt(p[:n], addr)
@@ -280,6 +297,9 @@ func (m *MM) ReadV(p []byte, r []uio.Range) (int, error) {
 	n := m.visibleV(len(p), r)
 	if n == len(p) {
 		return m.as.ReadV(p, r)
+	}
+	if n == 0 && len(r) == 1 {
+		return m.readVDSO(p, r[0].Addr)
 	}
 	if n > 0 {
 		n, _ = m.as.ReadV(p[:n], r)

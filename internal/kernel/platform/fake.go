@@ -31,7 +31,7 @@ func NewFake() *Fake { return &Fake{files: map[*HostFile]*fakeMemfile{}} }
 
 func (f *Fake) NumCPU() int      { return 1 }
 func (f *Fake) UserMax() uint64  { return fakeUserMax }
-func (f *Fake) VDSO() uint64     { return 0 }
+func (f *Fake) VDSO() VDSO       { return VDSO{} }
 func (f *Fake) HostBrk() bool    { return false }
 func (f *Fake) Describe() string { return "fake" }
 func (f *Fake) Freeze()          {}

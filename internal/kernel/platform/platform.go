@@ -152,6 +152,12 @@ type Handler interface {
 	Exited(t Thread, ws unix.WaitStatus, ru *unix.Rusage)
 }
 
+// VDSO is the host's vDSO, which lies above the guest's memory in all processes. Addr is 0 if there is none.
+type VDSO struct {
+	Addr  uint64
+	Image []byte // what is there; the same in all processes, and never written
+}
+
 // Platform makes address spaces.
 type Platform interface {
 	// NewProcess makes a process with an empty address space and one held thread, whose registers are zero. The thread
@@ -163,8 +169,8 @@ type Platform interface {
 	NumCPU() int
 	// UserMax is the first address that a guest may not map.
 	UserMax() uint64
-	// VDSO is the address of the vDSO image in every new process, 0 if there is none.
-	VDSO() uint64
+	// VDSO is the vDSO of every new process.
+	VDSO() VDSO
 	// HostBrk reports whether brk(2) is the host's, from where a Heap operation says: then the host carries out brk
 	// natively, and the kernel may ask for it by Thread.Syscall.
 	HostBrk() bool

@@ -31,7 +31,7 @@ func (t *Task) fault(th platform.Thread, ev *platform.Event) bool {
 
 // showFault reports whether a fault is logged: it will kill, and nobody handles it.
 func showFault(t *Task, sig unix.Signal) bool {
-	return t.Group.actions().get(sig).Handler <= arch.SIG_IGN
+	return !t.trace.traced.Load() && t.Group.actions().get(sig).Handler <= arch.SIG_IGN
 }
 
 func faultName(sig unix.Signal) string {

@@ -42,6 +42,7 @@ type TraceStop struct {
 	Seccomp bool
 	Data    uint32
 
+	signal    bool // a signal that is about to be delivered
 	reported  bool // wait has told of it
 	listening bool // PTRACE_LISTEN
 	ended     bool // the group stop that it shows has ended since
@@ -49,8 +50,9 @@ type TraceStop struct {
 
 // traceResume is how a tracer lets a thread go on.
 type traceResume struct {
-	sig  unix.Signal
-	step bool
+	sig      unix.Signal
+	step     bool
+	detached bool // PTRACE_DETACH: sig counts although nobody traces the thread any more
 }
 
 // Tracer is the process that traces the thread, nil if there is none.
@@ -60,7 +62,8 @@ func (t *Task) Tracer() *ThreadGroup {
 	return t.trace.tracer
 }
 
-// traceStop stops the thread for its tracer and returns what the tracer wants. ok is false if nobody traces it any more.
+// traceStop stops the thread for its tracer and returns what the tracer wants. ok is false if there is no tracer, or it
+// ended before it was told of the stop.
 func (t *Task) traceStop(s *TraceStop) (r traceResume, ok bool) {
 	k := t.K
 	k.mu.Lock()
@@ -84,9 +87,10 @@ func (t *Task) traceStop(s *TraceStop) (r traceResume, ok bool) {
 			t.trace.stop, done = nil, true
 		}
 		r = t.trace.resume
+		ok = r.detached || t.trace.tracer != nil || s.reported
 		k.mu.Unlock()
 		if done {
-			return r, t.trace.traced.Load()
+			return r, ok
 		}
 		<-t.token
 	}
@@ -191,7 +195,7 @@ func (t *Task) traceSignal(info arch.Siginfo) arch.Siginfo {
 	if !t.trace.traced.Load() || unix.Signal(info.Signo) == unix.SIGKILL {
 		return info
 	}
-	s := &TraceStop{Code: info.Signo, Info: info}
+	s := &TraceStop{Code: info.Signo, Info: info, signal: true}
 	r, ok := t.traceStop(s)
 	if !ok {
 		return info
@@ -367,7 +371,7 @@ func (t *Task) TraceResume(sig unix.Signal, calls, step bool) error {
 	}
 	t.trace.calls.Store(calls)
 	t.updateWatch()
-	t.trace.resume = traceResume{sig, step}
+	t.trace.resume = traceResume{sig: sig, step: step}
 	t.trace.stop = nil
 	t.Wake()
 	return nil
@@ -379,10 +383,12 @@ func (t *Task) TraceDetach(sig unix.Signal) error {
 		return unix.EIO
 	}
 	t.K.mu.Lock()
-	t.trace.resume = traceResume{sig: sig}
+	s := t.trace.stop
+	shown := s != nil && s.signal // traceSignal delivers what the tracer wants instead
+	t.trace.resume = traceResume{sig: sig, detached: true}
 	t.unlinkTracerLocked()
 	t.K.mu.Unlock()
-	if sig != 0 {
+	if sig != 0 && !shown {
 		t.SendSignal(arch.InfoKill(sig, 0, 0))
 	}
 	return nil

@@ -65,8 +65,8 @@ type node struct {
 
 // GroupOf returns the process whose directory /proc/<pid> an open file is, nil if it is none (pidfd_send_signal(2)).
 func GroupOf(f *vfs.File) *task.ThreadGroup {
-	if p, ok := f.Inode.(node); ok && p.e == pidEntry {
-		return p.g
+	if d, ok := f.Inode.(pidDir); ok {
+		return d.g
 	}
 	return nil
 }
