@@ -73,6 +73,12 @@ func (s *shard) firstStop(tid int) bool {
 			return e.ws.Stopped()
 		}
 	}
+	z := &s.zygote
+	if n := len(z.early); n > 0 {
+		if z.early = slices.DeleteFunc(z.early, func(e event) bool { return e.tid == tid }); len(z.early) < n {
+			return true
+		}
+	}
 	_, err := waitFor(tid)
 	return err == nil
 }

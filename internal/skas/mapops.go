@@ -276,7 +276,11 @@ func mapCall(op *platform.MapOp, num int32) hostCall {
 			mapCookie<<32 | uint64(uint32(num)), op.Off}}
 	}
 	flags |= unix.MAP_ANONYMOUS
-	return hostCall{unix.SYS_MMAP, platform.Args{op.Addr, op.Len, uint64(op.Prot & 7), flags, uint64(uint32(0xffffffff))}}
+	noFile := uint64(0xffffffff)
+	if op.Growsdown {
+		noFile |= mapCookie << 32 // not native, so by the notify lane rather than by a stop
+	}
+	return hostCall{unix.SYS_MMAP, platform.Args{op.Addr, op.Len, uint64(op.Prot & 7), flags, noFile}}
 }
 
 // runCalls runs the calls in order on the tracer thread: one alone as a single call, several by routineBatch.

@@ -29,13 +29,13 @@ type shard struct {
 	pool chan int // stubs that were forked ahead and are held
 
 	// Owned by the tracer.
-	events      []event
-	spare       []event
-	zygoteReady bool // it is in its stop before clone
-	poolTids    map[int]bool
-	frozen      bool      // no thread may run
-	heldBack    []*Thread // those that would
-	done        chan struct{}
+	events   []event
+	spare    []event
+	zygote   zygote
+	poolTids map[int]bool
+	frozen   bool      // no thread may run
+	heldBack []*Thread // those that would
+	done     chan struct{}
 
 	lead leadership
 }
@@ -82,7 +82,6 @@ func (s *shard) trace(opsFd int, filter []unix.SockFilter, errc chan<- error) {
 	if s.p.cfg.NCPU < runtime.NumCPU() {
 		_ = s.p.pin(s.fam.zygote, ^uint64(0)) // stubs inherit it
 	}
-	s.zygoteReady = true
 	errc <- nil
 	defer close(s.done)
 	for s.step() {
@@ -100,8 +99,8 @@ func (s *shard) step() bool {
 	if s.p.closing.Load() {
 		return s.reapAll()
 	}
-	if len(s.pool) < poolSize && s.refill() {
-		return true
+	if len(s.pool) < poolSize && s.zygote.failed == 0 {
+		s.startFork()
 	}
 	s.sleeping.Store(true)
 	if s.queued() {
@@ -128,13 +127,17 @@ func (s *shard) wait(options int) bool {
 		// At once, because handlers of events before this one may need the zygote.
 		switch tid {
 		case s.fam.zygote:
-			s.zygoteReady = true
+			s.zygoteStopped(e.ws)
 			return true
 		case s.fam.bell, s.fam.keeper:
 			_ = ptrace(unix.PTRACE_CONT, tid, 0, 0)
 			return true
 		}
+		if s.born(tid) {
+			return true
+		}
 	} else {
+		s.unborn(tid)
 		e.ru = new(unix.Rusage)
 		*e.ru = ru
 	}
@@ -226,53 +229,6 @@ func (s *shard) do(t *Thread, f func() error) (err error) {
 		return unix.ESRCH
 	}
 	return err
-}
-
-// refill forks one stub ahead.
-func (s *shard) refill() bool {
-	tid, err := s.forkStub()
-	if err != nil {
-		return false
-	}
-	s.poolTids[tid] = true
-	s.pool <- tid
-	return true
-}
-
-// forkStub lets the zygote make one child and leaves it in its first stop.
-func (s *shard) forkStub() (int, error) {
-	z := s.fam.zygote
-	if !s.zygoteReady {
-		if _, err := waitFor(z); err != nil {
-			return 0, err
-		}
-	}
-	s.zygoteReady = false
-	if err := ptrace(unix.PTRACE_SYSCALL, z, 0, 0); err != nil {
-		return 0, err
-	}
-	if _, err := waitFor(z); err != nil {
-		return 0, err
-	}
-	var r unix.PtraceRegs
-	if err := ptraceGetRegs(z, &r); err != nil {
-		return 0, err
-	}
-	cont := unix.PTRACE_CONT
-	if s.fam.listener < 0 {
-		cont = unix.PTRACE_SYSCALL
-	}
-	if err := ptrace(cont, z, 0, 0); err != nil {
-		return 0, err
-	}
-	if int64(r.Rax) < 0 {
-		return 0, unix.Errno(-int64(r.Rax))
-	}
-	child := int(r.Rax)
-	if _, err := waitFor(child); err != nil {
-		return 0, err
-	}
-	return child, nil
 }
 
 // newProcess makes a held thread in a fresh stub.
