@@ -6,8 +6,8 @@ import (
 )
 
 // The block special file of a mounted file system shows what the file system has in memory, and the file system takes over
-// what is written to it: dumpe2fs and tune2fs work on what is mounted, and e2fsck on what is mounted read-only. Inodes that
-// are in use are not read again.
+// what is written to it: dumpe2fs and tune2fs work on what is mounted, and e2fsck on what is mounted read-only
+// (refresh reads the counts again). Inodes that are in use are not read again.
 
 // overlap calls f for the part of each block that p, at off of the device, has.
 func (sb *superBlock) overlap(p []byte, off int64, f func(block uint64, at int, part []byte)) {
@@ -63,9 +63,6 @@ func (sb *superBlock) Written(p []byte, off int64) {
 	if off < disk.SuperOffset+disk.SuperSize && off+int64(len(p)) > disk.SuperOffset {
 		sb.superWritten()
 	}
-	if sb.ro.Load() {
-		w.ready.Store(false) // groups and counts are read again when it becomes writable
-	}
 }
 
 // superWritten takes over what others may change in the superblock of a mounted file system.
@@ -84,9 +81,5 @@ func (sb *superBlock) superWritten() {
 	s.Errors, s.DefResUID, s.DefResGID, s.DefaultMountOpts = n.Errors, n.DefResUID, n.DefResGID, n.DefaultMountOpts
 	if n.ReservedBlocks <= s.BlocksCount/2 {
 		s.ReservedBlocks = n.ReservedBlocks
-	}
-	if sb.ro.Load() { // e2fsck has been at work
-		s.State, s.MountCount, s.FreeBlocks, s.FreeInodes = n.State, n.MountCount, n.FreeBlocks, n.FreeInodes
-		s.LastOrphan, s.ErrorCount = n.LastOrphan, n.ErrorCount
 	}
 }

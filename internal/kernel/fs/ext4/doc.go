@@ -34,6 +34,7 @@
 // a commit of the same goroutine, never after one's commitMu.
 //
 // Not here: writing with bigalloc, quota, verity, encryption, ea_inode, MMP or an external journal (such a file system is
-// mounted read-only and says so), the orphan file (the list is used), journalled data, delayed allocation, collapse and
+// mounted read-only and says so), the orphan file (the list is used), journalled data (data=journal writes it in order, too),
+// delayed allocation, collapse and
 // insert of ranges, online resizing.
 package ext4

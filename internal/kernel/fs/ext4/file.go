@@ -222,6 +222,12 @@ func (in *inode) ioctl(c vfs.Caller, cmd uint32, arg uint64) (uint64, error) {
 	if cmd == fsIocSetFlags {
 		return 0, in.ioctlSetFlags(c, arg)
 	}
+	switch cmd {
+	case fiemapRequest:
+		return 0, in.ioctlFiemap(c, arg)
+	case fitrim:
+		return 0, in.sb.ioctlTrim(c, arg)
+	}
 	in.mu.RLock()
 	defer in.mu.RUnlock()
 	put := func(b []byte) (uint64, error) { return 0, uio.WriteFull(c.Mem(), b, arg) }

@@ -338,7 +338,6 @@ func (sb *superBlock) Sync() error {
 // Remount changes options, and between read-only and read-write.
 func (sb *superBlock) Remount(_ vfs.Caller, flags uint64, data string) error {
 	o := *sb.opts.Load()
-	o.shown = nil
 	if err := o.parse(data); err != nil {
 		return err
 	}

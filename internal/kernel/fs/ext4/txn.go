@@ -23,7 +23,7 @@ const (
 	maxTxnBlocks = 2048
 	// maxPending bounds the memory of committed blocks that are not yet in their places.
 	maxPending = 16 << 20
-	// commitInterval is how long a change may stay in memory (ext4(5), commit=).
+	// commitInterval is how long a change may stay in memory (ext4(5), the default of commit=).
 	commitInterval = 5 * time.Second
 )
 
@@ -147,7 +147,11 @@ func (sb *superBlock) arm() {
 func (sb *superBlock) armLocked() {
 	w := sb.w
 	if w.timer == nil {
-		w.timer = time.AfterFunc(commitInterval, func() {
+		d := sb.opts.Load().commit
+		if d == 0 {
+			d = commitInterval
+		}
+		w.timer = time.AfterFunc(d, func() {
 			if err := sb.commit(false); err != nil && err != unix.EROFS {
 				klog.Errf("EXT4-fs (%s): commit failed: %v", sb.dev.Name(), err)
 			}
@@ -259,6 +263,7 @@ func (sb *superBlock) commitLocked(flush bool) error {
 		return sb.abort(err, "commit failed")
 	}
 	w.mu.Lock()
+	sb.discardFreed(t.freed)
 	sb.unhold(t.freed)
 	w.mu.Unlock()
 	w.committed.Store(t.seq)
