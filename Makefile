@@ -8,7 +8,7 @@ ROOT    := cmd/linux/root/root.cpio
 BUSYBOX := build/busybox
 
 # What the program also is when it is started under these names.
-TOOLS   := uml_mkcow uml_moo uml_mconsole
+TOOLS   := uml_mkcow uml_moo uml_mconsole uml_watchdog
 
 .PHONY: all linux userland test race lint fmt bench crash fuzz docs demo install help clean check-go
 

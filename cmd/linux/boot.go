@@ -21,6 +21,7 @@ import (
 	"github.com/user-mode-linux/linux/internal/mconsole/umid"
 	"github.com/user-mode-linux/linux/internal/skas"
 	"github.com/user-mode-linux/linux/internal/ubd"
+	"github.com/user-mode-linux/linux/internal/watchdog"
 )
 
 // ending is how a guest ended.
@@ -47,6 +48,7 @@ type outcome struct {
 type drivers struct {
 	consoles *console.Set
 	disks    ubd.Set
+	dog      *watchdog.Dog
 }
 
 // boot builds the drivers that the command line asks for, boots the guest kernel with them and returns when the guest has
@@ -70,6 +72,8 @@ func boot(cfg *cmdline.Config, dir *umid.Dir, root *io.SectionReader) outcome {
 	if notifier != nil {
 		kcfg.Mconsole = notifier.User
 	}
+	d.dog = watchdog.New(cfg.MconsoleNotify)
+	kcfg.Watchdog = d.dog
 	k := kernel.New(kcfg)
 	k.BeforeRoot = func() {
 		d.register(cfg)

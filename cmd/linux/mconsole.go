@@ -17,6 +17,7 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 	"github.com/user-mode-linux/linux/internal/mconsole"
 	"github.com/user-mode-linux/linux/internal/mconsole/umid"
+	"github.com/user-mode-linux/linux/internal/watchdog"
 )
 
 // newNotifier is what mconsole=notify: asks for, nil without it.
@@ -37,7 +38,7 @@ func (d *drivers) startConsole(k *kernel.Kernel, dir *umid.Dir, n *mconsole.Noti
 		return
 	}
 	devices := append(d.consoles.Drivers(), d.disks.Driver(), mconsole.MemoryDriver(k))
-	s, err := mconsole.New(dir.File("mconsole"), managed{k}, devices...)
+	s, err := mconsole.New(dir.File("mconsole"), managed{k, d.dog}, devices...)
 	if err != nil {
 		warn(fmt.Sprintf("no management console: %v", err))
 		return
@@ -48,14 +49,22 @@ func (d *drivers) startConsole(k *kernel.Kernel, dir *umid.Dir, n *mconsole.Noti
 }
 
 // managed is a guest as the management console acts on it.
-type managed struct{ *kernel.Kernel }
+type managed struct {
+	*kernel.Kernel
+	dog *watchdog.Dog
+}
 
 func (g managed) Halt()       { g.Tasks.Halt(task.Halt{Kind: task.HaltHalt}) }
 func (g managed) Reboot()     { g.Tasks.Halt(task.Halt{Kind: task.HaltRestart}) }
 func (g managed) CtrlAltDel() { g.Tasks.CtrlAltDel() }
-func (g managed) Thaw()       { g.Tasks.Thaw() }
+
+func (g managed) Thaw() {
+	g.Tasks.Thaw()
+	g.dog.Hold(false)
+}
 
 func (g managed) Freeze() error {
+	g.dog.Hold(true)
 	if !g.Tasks.Freeze() {
 		return fmt.Errorf("a thread does not stop: %w", unix.EAGAIN)
 	}

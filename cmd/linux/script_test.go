@@ -17,7 +17,7 @@ import (
 func TestMain(m *testing.M) {
 	host.Janitor()
 	console.PortHelper()
-	testscript.Main(m, map[string]func(){"linux": main, "uml_mkcow": main, "uml_moo": main, "uml_mconsole": main})
+	testscript.Main(m, map[string]func(){"linux": main, "uml_mkcow": main, "uml_moo": main, "uml_mconsole": main, "uml_watchdog": main})
 }
 
 // TestScript runs the scripts of testdata/script. Each has a home directory of its own, which must not have any umid

@@ -69,6 +69,9 @@ type Config struct {
 	HasExec bool
 	Stdio   func(t *task.Task) ([3]*vfs.File, error)
 
+	// Watchdog is what /dev/watchdog starts and pings, nil for none.
+	Watchdog chrdev.Dog
+
 	// Mconsole gets what programs write to /proc/mconsole; nil: there is no such file.
 	Mconsole func(p []byte)
 }
@@ -204,6 +207,9 @@ func (k *Kernel) register() {
 	devtmpfs.AddNode("loop-control", unix.S_IFCHR|0o600, unix.Mkdev(loop.ControlMajor, loop.ControlMinor))
 	vfs.RegisterFifo(pipefs.OpenFIFO)
 	chrdev.Init()
+	if k.cfg.Watchdog != nil {
+		chrdev.SetDog(k.cfg.Watchdog)
+	}
 	mqueue.Register()
 	tty.Init()
 }

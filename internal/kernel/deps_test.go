@@ -40,6 +40,7 @@ internal/hostfs: internal/kernel/vfs internal/kernel/abi internal/kernel/cred in
 internal/netdrv: internal/kernel/net internal/kernel/klog internal/kernel/wait internal/kernel/uio internal/mconsole/hotplug
 internal/console: internal/kernel/tty internal/kernel/wait internal/kernel/klog internal/kernel/vfs internal/kernel/uio internal/kernel/ktime internal/kernel/abi internal/host internal/mconsole/hotplug
 internal/mconsole: internal/kernel/klog internal/kernel/abi internal/cmdline
+internal/watchdog: internal/mconsole internal/host internal/kernel/klog
 internal/cmdline: internal/kernel/abi
 internal/host: internal/mconsole/umid
 internal/bench:

@@ -22,7 +22,10 @@ const (
 const maxIO = 0x7ffff000
 
 // Init registers the devices.
-func Init() { vfs.RegisterChrdev(Major, 0, 256, "mem", open) }
+func Init() {
+	vfs.RegisterChrdev(Major, 0, 256, "mem", open)
+	initMisc()
+}
 
 func open(c vfs.Caller, f *vfs.File) (vfs.FileOps, error) {
 	switch unix.Minor(f.Inode.Attr().Rdev) {

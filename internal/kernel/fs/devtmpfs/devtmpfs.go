@@ -73,13 +73,16 @@ func Init() {
 		{"random", 0666, chrdev.Major, chrdev.RandomMinor},
 		{"urandom", 0666, chrdev.Major, chrdev.URandomMinor},
 		{"kmsg", 0644, chrdev.Major, chrdev.KmsgMinor},
+		{"hwrng", 0600, chrdev.MiscMajor, chrdev.HwrngMinor},
+		{"watchdog", 0600, chrdev.MiscMajor, chrdev.WatchdogMinor},
+		{"rtc0", 0600, chrdev.RTCMajor, 0},
 		{"tty", 0666, tty.AuxMajor, 0},
 		{"console", 0600, tty.AuxMajor, 1},
 		{"ptmx", 0666, tty.AuxMajor, 2},
 	} {
 		must(n.name, AddNode(n.name, unix.S_IFCHR|n.mode, unix.Mkdev(n.major, n.minor)))
 	}
-	for name, target := range map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0",
+	for name, target := range map[string]string{"rtc": "rtc0", "fd": "/proc/self/fd", "stdin": "/proc/self/fd/0",
 		"stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"} {
 		must(name, vfs.Symlink(tree.c, target, nil, "/"+name))
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/bdev"
+	"github.com/user-mode-linux/linux/internal/kernel/chrdev"
 	"github.com/user-mode-linux/linux/internal/kernel/fs/pseudo"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
@@ -122,6 +123,16 @@ func addCPUs(n int) {
 	}
 }
 
+// rtcAttrs are the files of a clock (Documentation/ABI/testing/rtc-cdev, admin-guide/rtc).
+func rtcAttrs() []Attr {
+	return []Attr{
+		Text("name", "uml-rtc"), Text("hctosys", "0"), Text("max_user_freq", "64"),
+		Value("date", func() string { return chrdev.RTCNow().Format("2006-01-02") }),
+		Value("time", func() string { return chrdev.RTCNow().Format("15:04:05") }),
+		Value("since_epoch", func() string { return fmt.Sprint(chrdev.RTCNow().Unix()) }),
+	}
+}
+
 // addMemDevices adds the character devices that are always there.
 func addMemDevices() {
 	for _, d := range []struct {
@@ -132,13 +143,20 @@ func addMemDevices() {
 		{"mem", "null", 1, 3, "0666"}, {"mem", "zero", 1, 5, "0666"}, {"mem", "full", 1, 7, "0666"},
 		{"mem", "random", 1, 8, "0666"}, {"mem", "urandom", 1, 9, "0666"}, {"mem", "kmsg", 1, 11, "0644"},
 		{"tty", "tty", 5, 0, "0666"}, {"tty", "console", 5, 1, ""}, {"tty", "ptmx", 5, 2, "0666"},
-		{"misc", "loop-control", 10, 237, ""},
+		{"misc", "loop-control", 10, 237, ""}, {"misc", "watchdog", 10, 130, ""}, {"misc", "hw_random", 10, 183, ""},
+		{"rtc", "rtc0", 254, 0, ""},
 	} {
 		dev := Device{Path: "virtual/" + d.class + "/" + d.name, Subsystem: d.class, Rdev: unix.Mkdev(d.major, d.minor)}
 		if d.mode != "" {
 			dev.Env = []string{"DEVMODE=" + d.mode}
 		}
-		if d.name == "console" {
+		switch d.name {
+		case "hw_random":
+			dev.DevName = "hwrng"
+			dev.Attrs = []Attr{Text("rng_available", "host"), Text("rng_current", "host")}
+		case "rtc0":
+			dev.Attrs = rtcAttrs()
+		case "console":
 			dev.Attrs = []Attr{Value("active", func() string {
 				if p := activeConsole.Load(); p != nil {
 					return *p
