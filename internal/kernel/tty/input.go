@@ -37,6 +37,7 @@ type input struct {
 	ready   bool      // special is set
 	cooked  bool      // any processing at all is wanted
 
+	busy     bool   // received bytes are being processed
 	flip     []byte // received, not yet processed
 	throttle bool   // the port was told to wait
 }
@@ -256,6 +257,10 @@ func (t *TTY) receive(p []byte) int {
 	if !in.ready {
 		in.setSpecial(&t.termios)
 	}
+	if len(t.out.pending) == 0 {
+		t.out.sentColumn, t.out.sentCanon = t.out.column, t.out.canonColumn
+	}
+	in.busy = true
 	done := 0
 	for done < len(p) {
 		n := min(t.space(), len(p)-done)
@@ -271,6 +276,7 @@ func (t *TTY) receive(p []byte) int {
 		}
 		done += n
 	}
+	in.busy = false
 	if in.available(&t.termios, false) {
 		t.after.events |= readEvents
 	}
@@ -304,7 +310,7 @@ func (t *TTY) mapped(c byte) byte {
 	if t.termios.Iflag&unix.ISTRIP != 0 {
 		c &= 0x7f
 	}
-	if t.termios.Iflag&unix.IUCLC != 0 && t.termios.Lflag&unix.IEXTEN != 0 && c >= 'A' && c <= 'Z' {
+	if t.termios.Iflag&unix.IUCLC != 0 && t.termios.Lflag&unix.IEXTEN != 0 && isUpper(c) {
 		c += 'a' - 'A'
 	}
 	return c
@@ -458,7 +464,7 @@ func (t *TTY) interrupt(sig unix.Signal) {
 	if t.termios.Lflag&unix.NOFLSH != 0 {
 		return
 	}
-	t.out.pending = t.out.pending[:0]
+	t.dropPending()
 	t.port.Discard()
 	t.flushInputLocked(false)
 	t.after.events |= writeEvents
@@ -503,7 +509,15 @@ func (t *TTY) receiveBreak() {
 	t.after.events |= readEvents
 }
 
-// isControl and isWord classify bytes as Latin-1, which is what WERASE and ECHOCTL go by.
+// These classify bytes as Latin-1, which is what the kernel's line discipline goes by.
+func isUpper(c byte) bool {
+	return c >= 'A' && c <= 'Z' || c >= 0xc0 && c <= 0xde && c != 0xd7
+}
+
+func isLower(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 0xdf && c != 0xf7
+}
+
 func isControl(c byte) bool { return c < 0x20 || c == 0x7f }
 
 func isWord(c byte) bool {

@@ -23,6 +23,8 @@ type output struct {
 	column, canonColumn int
 	// pending is echo and kernel messages, processed, that the port had no room for. It goes before anything else.
 	pending []byte
+	// sentColumn and sentCanon are the columns before pending, for when it is thrown away.
+	sentColumn, sentCanon int
 	// scratch holds processed bytes on their way to the port.
 	scratch []byte
 }
@@ -46,10 +48,13 @@ func (t *TTY) startOutput() {
 	}
 }
 
-// resumeOutput ends a stop of any kind.
+// resumeOutput ends a stop of any kind. Echo that waited goes out when all that was received with the START has been
+// processed: an interrupt character after it still throws that echo away.
 func (t *TTY) resumeOutput() {
 	t.stopped, t.tcoStopped = false, false
-	t.flushPending()
+	if !t.in.busy {
+		t.flushPending()
+	}
 	t.after.events |= writeEvents
 }
 
@@ -72,6 +77,14 @@ func (t *TTY) flushPending() {
 	t.out.pending = t.out.pending[:copy(t.out.pending, t.out.pending[n:])]
 	if len(t.out.pending) == 0 && cap(t.out.pending) > 2*echoLimit {
 		t.out.pending = nil
+	}
+}
+
+// dropPending throws away what waits, as if it had never been.
+func (t *TTY) dropPending() {
+	if o := &t.out; len(o.pending) > 0 {
+		o.pending = o.pending[:0]
+		o.column, o.canonColumn = o.sentColumn, o.sentCanon
 	}
 }
 
@@ -112,8 +125,13 @@ func (t *TTY) echo(c byte) {
 	t.echoRaw(c)
 }
 
-// echoRaw echoes through output processing only.
+// echoRaw echoes through output processing only, which a byte of all ones does not pass.
 func (t *TTY) echoRaw(c byte) {
+	if c == 0xff {
+		t.emit(c)
+		t.out.column++
+		return
+	}
 	if t.termios.Oflag&unix.OPOST == 0 {
 		t.emit(c)
 		return
@@ -161,7 +179,7 @@ func (t *TTY) post(dst []byte, c byte) []byte {
 		}
 	default:
 		if !isControl(c) {
-			if fl&unix.OLCUC != 0 && c >= 'a' && c <= 'z' {
+			if fl&unix.OLCUC != 0 && isLower(c) {
 				c -= 'a' - 'A'
 			}
 			if !continuation(&t.termios, c) {
