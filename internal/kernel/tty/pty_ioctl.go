@@ -37,8 +37,10 @@ func (m *master) Ioctl(c vfs.Caller, vf *vfs.File, cmd uint32, arg uint64) (uint
 	case tiocgptpeer:
 		return p.openPeer(c, uint32(arg))
 	case tiocsig:
-		if arg < 1 || arg > 64 {
-			return 0, unix.EINVAL
+		switch unix.Signal(arg) {
+		case unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP:
+		default:
+			return 0, unix.EINVAL // only what a key could send
 		}
 		if pgrp := t.ForegroundPgrp(); pgrp != 0 {
 			ctl().SignalPgrp(pgrp, unix.Signal(arg))
@@ -70,6 +72,17 @@ func (m *master) Ioctl(c vfs.Caller, vf *vfs.File, cmd uint32, arg uint64) (uint
 		return 0, m.flowControl(arg)
 	case unix.TIOCCONS:
 		return 0, unix.EINVAL
+	case unix.TIOCSTI:
+		// Input of the master is what the slave writes. It is nobody's controlling terminal.
+		if !c.Cred().Capable(unix.CAP_SYS_ADMIN) {
+			return 0, unix.EPERM
+		}
+		var b [1]byte
+		if err := a.in(b[:]); err != nil {
+			return 0, err
+		}
+		p.Write(b[:])
+		return 0, nil
 	case unix.TIOCNOTTY:
 		return 0, unix.ENOTTY
 	case tiocgdev:
