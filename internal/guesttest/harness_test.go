@@ -32,6 +32,10 @@ func long() bool { return os.Getenv("GUESTTEST_LONG") != "" }
 var work string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(containerEnv) != "" {
+		os.Unsetenv(containerEnv)
+		container()
+	}
 	dir, err := os.MkdirTemp("", "guesttest")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
