@@ -16,6 +16,11 @@ import (
 // TestMain makes the test binary the command linux of the scripts, and the helpers that it starts of itself.
 func TestMain(m *testing.M) {
 	host.Janitor()
+	if os.Getenv(runLinux) != "" {
+		os.Unsetenv(runLinux)
+		main()
+		return
+	}
 	console.PortHelper()
 	testscript.Main(m, map[string]func(){"linux": main, "uml_mkcow": main, "uml_moo": main, "uml_mconsole": main, "uml_watchdog": main})
 }
