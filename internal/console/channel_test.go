@@ -465,9 +465,9 @@ func TestXterm(t *testing.T) {
 	defer m.Close()
 	_ = pty.Setsize(m, &pty.Winsize{Rows: 30, Cols: 90})
 	dir := t.TempDir()
-	// An emulator: it runs the command on a terminal, in a session of its own.
+	// An emulator: it runs the command on a terminal, which becomes that of its session.
 	emu := filepath.Join(dir, "emulator")
-	script := "#!/bin/sh\necho \"$1 $2 $3\" > " + dir + "/args\nshift 3\nexec setsid -c -w \"$@\" <> " + sl.Name() + "\n"
+	script := "#!/bin/sh\necho \"$1 $2 $3\" > " + dir + "/args\nshift 3\nexec \"$@\" <> " + sl.Name() + "\n"
 	if err := os.WriteFile(emu, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -332,8 +332,16 @@ func (t *TTY) changeSettings(c vfs.Caller, a args, f *file, when uint32, size in
 	return nil
 }
 
+// LegacyTIOCSTI is the setting dev.tty.legacy_tiocsti: whether TIOCSTI works without CAP_SYS_ADMIN.
+var LegacyTIOCSTI atomic.Bool
+
+func init() { LegacyTIOCSTI.Store(true) }
+
 // simulateInput is TIOCSTI: only on the own controlling terminal, or with CAP_SYS_ADMIN.
 func (f *file) simulateInput(c vfs.Caller, a args) error {
+	if !LegacyTIOCSTI.Load() && !c.Cred().Capable(unix.CAP_SYS_ADMIN) {
+		return unix.EIO
+	}
 	p := asProcess(c)
 	if (p == nil || p.ControllingTTY() != f.t) && !c.Cred().Capable(unix.CAP_SYS_ADMIN) {
 		return unix.EPERM

@@ -18,6 +18,7 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/poll"
 	"github.com/user-mode-linux/linux/internal/kernel/system"
 	"github.com/user-mode-linux/linux/internal/kernel/task"
+	"github.com/user-mode-linux/linux/internal/kernel/tty"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
 
@@ -30,7 +31,9 @@ func (fs *FS) addSys(sys *pseudo.Dir) {
 	fs.addSysVM(sys.Subdir("vm", 0o555))
 	sys.Subdir("net", 0o555).Subdir("unix", 0o555)
 	sys.Subdir("debug", 0o555)
-	sys.Subdir("dev", 0o555)
+	terminals := sys.Subdir("dev", 0o555).Subdir("tty", 0o555)
+	addSwitch(terminals, "legacy_tiocsti", &tty.LegacyTIOCSTI)
+	kept(terminals, "ldisc_autoload", 1, 0, 1)
 }
 
 // AddSetting adds a number to a directory below /proc/sys, 0644.
