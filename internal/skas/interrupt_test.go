@@ -1,6 +1,9 @@
 package skas
 
 import (
+	"bytes"
+	"fmt"
+	"os"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -97,6 +100,15 @@ func TestParkTransfer(t *testing.T) {
 	}
 }
 
+// asleep waits until the host thread sleeps in a call.
+func asleep(t *testing.T, tk *task) {
+	t.Helper()
+	eventually(t, "asleep", func() bool {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", tk.th.HostTID()))
+		return bytes.Contains(b, []byte(") S "))
+	})
+}
+
 // What a handler finds when it kicks a thread out of user code, a futex and a spin of native calls.
 func TestKickedWhere(t *testing.T) {
 	forBackends(t, func(t *testing.T, cfg Config) {
@@ -117,7 +129,11 @@ func TestKickedWhere(t *testing.T) {
 		kick := func(prog int) (*task, seen) {
 			tk := k.load(prog)
 			tk.th.Resume()
-			time.Sleep(20 * time.Millisecond)
+			if prog == progFutex {
+				asleep(t, tk)
+			} else {
+				time.Sleep(20 * time.Millisecond)
+			}
 			tk.th.Kick()
 			select {
 			case s := <-got:
@@ -133,7 +149,7 @@ func TestKickedWhere(t *testing.T) {
 		}
 		// Resumed as it is, the host restarts the call; a kick shows it there again.
 		tk.th.Resume()
-		time.Sleep(20 * time.Millisecond)
+		asleep(t, tk)
 		tk.th.Kick()
 		if s := <-got; s.orig != unix.SYS_FUTEX || s.rax != -512 {
 			t.Errorf("in a futex again: %+v", s)
