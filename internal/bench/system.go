@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/mconsole/client"
 )
 
 // limit is how long one run of one system may take.
@@ -112,7 +114,7 @@ func (b *bench) buildRoot() error {
 	if b.filter == "" {
 		commands += fmt.Sprintf("\n/bin/load %g", b.budget)
 	}
-	for name, text := range map[string]string{"measure": fmt.Sprintf(script, commands), "halt": "#!/bin/sh\npoweroff -f\n"} {
+	for name, text := range map[string]string{"measure": fmt.Sprintf(script, commands), "halt": "#!/bin/sh\npoweroff -f\n", "busy": "#!/bin/sh\nwhile :; do /bin/true; done\n"} {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o755); err != nil {
 			return err
 		}
@@ -188,7 +190,10 @@ func (b *bench) classic(pinned bool) ([]row, error) {
 	if err != nil || b.filter != "" {
 		return rows, err
 	}
-	return b.boot(rows, pinned, b.umlArgs("/halt"))
+	if rows, err = b.boot(rows, pinned, b.umlArgs("/halt")); err != nil {
+		return nil, err
+	}
+	return b.console(rows, pinned, b.umlArgs("/busy"))
 }
 
 func (b *bench) ours(pinned bool) ([]row, error) {
@@ -196,7 +201,44 @@ func (b *bench) ours(pinned bool) ([]row, error) {
 	if err != nil || b.filter != "" {
 		return rows, err
 	}
-	return b.boot(rows, pinned, []string{b.linux, "quiet", "exec=true"})
+	if rows, err = b.boot(rows, pinned, []string{b.linux, "quiet", "exec=true"}); err != nil {
+		return nil, err
+	}
+	return b.console(rows, pinned, []string{b.linux, "quiet", "mem=256M", "initrd=" + b.initrd(), "exec=/busy"})
+}
+
+// console adds how long the management console takes to answer while the guest starts one program after the other.
+func (b *bench) console(rows []row, pinned bool, args []string) ([]row, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	cmd := command(ctx, append(args, "uml_dir="+filepath.Join(b.dir, "uml"), "umid=bench"))
+	if err := startOn(cmd, pinned); err != nil {
+		return nil, err
+	}
+	defer cmd.Wait() // linux.uml ends with odd statuses
+	defer cancel()
+	c, err := client.Dial(filepath.Join(b.dir, "uml/bench/mconsole"))
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	ask := func() error {
+		_, err := c.Ask("version", func(string) {})
+		return err
+	}
+	for end := time.Now().Add(time.Minute); ask() != nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			return nil, errors.New("the management console does not answer")
+		}
+	}
+	time.Sleep(time.Second) // until the guest is busy
+	start, n := time.Now(), 0
+	for ; n < 20 || time.Since(start).Seconds() < b.budget; n++ {
+		if err := ask(); err != nil {
+			return nil, err
+		}
+	}
+	return append(rows, row{"mconsole_version", float64(time.Since(start).Microseconds()) / float64(n), "us"}), nil
 }
 
 // boot adds how long a guest takes from start to end, and the memory that its kernel needs.

@@ -40,6 +40,7 @@ type port struct {
 	t       *tty.TTY // set by the first Open
 	isOpen  bool
 	waiting bool // a goroutine waits for room
+	taps    []conn
 }
 
 func newPort(s *Set, k *kind, n int, conf pair) *port {
@@ -237,6 +238,8 @@ func (p *port) shut(all bool) {
 	var cancels []func()
 	p.mu.Lock()
 	p.isOpen = false
+	conns = append(conns, p.taps...)
+	p.taps = nil
 	for _, s := range p.sides() {
 		if s.cancel != nil {
 			cancels = append(cancels, s.cancel)
@@ -343,12 +346,14 @@ func (p *port) Write(b []byte) int {
 	defer p.mu.Unlock()
 	c := p.out.conn
 	if c == nil {
-		if p.out.ch.comesLater() {
+		if p.out.ch.comesLater() && len(p.taps) == 0 {
 			return 0
 		}
+		p.tapLocked(b)
 		return len(b)
 	}
 	done := 0
+	defer func() { p.tapLocked(b[:done]) }()
 	for done < len(b) {
 		n, err := c.write(b[done:])
 		done += n
@@ -369,7 +374,7 @@ func (p *port) Room() int {
 	defer p.mu.Unlock()
 	c := p.out.conn
 	switch {
-	case c == nil && p.out.ch.comesLater():
+	case c == nil && p.out.ch.comesLater() && len(p.taps) == 0:
 		return 0
 	case c == nil || c.ready(unix.POLLOUT):
 		return maxWrite

@@ -58,16 +58,9 @@ func OpenStream(c vfs.Caller, fd int, flags uint32) (*vfs.File, error) {
 
 // OpenFile makes an open file of the guest of a host file, whose description stays open as long as the guest has it.
 func OpenFile(c vfs.Caller, file *os.File, flags uint32) (*vfs.File, error) {
-	var fd int
-	conn, err := file.SyscallConn()
-	if err == nil {
-		cerr := conn.Control(func(f uintptr) { fd, err = unix.FcntlInt(f, unix.F_DUPFD_CLOEXEC, 3) })
-		if err == nil {
-			err = cerr
-		}
-	}
+	fd, err := dupFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file.Name(), err)
+		return nil, err
 	}
 	s, err := NewStream(fd)
 	if err != nil {
@@ -76,6 +69,21 @@ func OpenFile(c vfs.Caller, file *os.File, flags uint32) (*vfs.File, error) {
 	}
 	s.h.owned = append(s.h.owned, fd)
 	return vfs.NewAnonFile(c, fmt.Sprintf("pipe:[%d]", fd), s, flags, s.Mode()), nil
+}
+
+// dupFile is a descriptor of its own of a file.
+func dupFile(file *os.File) (fd int, err error) {
+	conn, err := file.SyscallConn()
+	if err == nil {
+		cerr := conn.Control(func(f uintptr) { fd, err = unix.FcntlInt(f, unix.F_DUPFD_CLOEXEC, 3) })
+		if err == nil {
+			err = cerr
+		}
+	}
+	if err != nil {
+		return -1, fmt.Errorf("%s: %w", file.Name(), err)
+	}
+	return fd, nil
 }
 
 // Stream marks it as having no position.

@@ -43,7 +43,7 @@ internal/mconsole: internal/kernel/klog internal/kernel/abi internal/cmdline
 internal/watchdog: internal/mconsole internal/host internal/kernel/klog
 internal/cmdline: internal/kernel/abi
 internal/host: internal/mconsole/umid
-internal/bench:
+internal/bench: internal/mconsole/client
 `
 
 // hostOnly are packages that the guest kernel must not know: whatever touches the host is a driver's.

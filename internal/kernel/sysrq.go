@@ -1,10 +1,15 @@
 package kernel
 
 import (
+	"strings"
+
 	"golang.org/x/sys/unix"
 
+	"github.com/user-mode-linux/linux/internal/kernel/cred"
 	"github.com/user-mode-linux/linux/internal/kernel/klog"
+	"github.com/user-mode-linux/linux/internal/kernel/system"
 	"github.com/user-mode-linux/linux/internal/kernel/task"
+	"github.com/user-mode-linux/linux/internal/kernel/tty"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
 
@@ -41,8 +46,57 @@ func (k *Kernel) Sysrq(key byte) {
 				klog.Infof("task:%-15.15s state:%c pid:%-5d ppid:%d", t.Comm(), t.State(), t.TID(), g.PPID())
 			}
 		}
+	case key == 'f':
+		klog.Infof("sysrq: Manual OOM execution")
+		k.Tasks.KillForMemory(k.Tasks.MM.Acct)
+	case key == 'k':
+		klog.Infof("sysrq: SAK")
+		k.secureAttention()
+	case key == 'l', key == 'w':
+		what, show := "Blocked State", 'S'
+		if key == 'l' {
+			what, show = "backtrace of all active CPUs", 'R'
+		}
+		klog.Infof("sysrq: Show %s", what)
+		k.showStacks(byte(show))
+	case key == 'm':
+		klog.Infof("sysrq: Show Memory")
+		m := system.MemoryNow()
+		klog.Infof("Mem-Info:")
+		klog.Infof("active_anon:%dkB shmem:%dkB mapped:%dkB slab:%dkB", m.Anon/1024, m.Shmem/1024, m.Mapped/1024, m.Slab/1024)
+		klog.Infof("free:%dkB available:%dkB total:%dkB", m.Free/1024, m.Available/1024, m.Total/1024)
+	case key == 'u':
+		klog.Infof("sysrq: Emergency Remount R/O")
+		vfs.EmergencyRemount(&bootCaller{cred: cred.Root()})
+		klog.Infof("Emergency Remount complete")
 	default:
-		klog.Infof("sysrq: HELP : loglevel(0-9) reboot(b) crash(c) terminate-all-tasks(e) kill-all-tasks(i) poweroff(o) sync(s) show-task-states(t)")
+		klog.Infof("sysrq: HELP : loglevel(0-9) reboot(b) crash(c) terminate-all-tasks(e) memory-full-oom-kill(f) kill-all-tasks(i) " +
+			"sak(k) show-backtrace-all-active-cpus(l) show-memory-usage(m) poweroff(o) sync(s) show-task-states(t) unmount(u) show-blocked-tasks(w)")
+	}
+}
+
+// showStacks logs where in the kernel the threads in a state are.
+func (k *Kernel) showStacks(state byte) {
+	stacks := task.AllStacks()
+	for _, g := range k.Tasks.Groups() {
+		for _, t := range g.Threads() {
+			calls := stacks.Of(t)
+			if t.State() != state || len(calls) == 0 {
+				continue
+			}
+			klog.Infof("task:%-15.15s state:%c pid:%-5d ppid:%d", t.Comm(), t.State(), t.TID(), g.PPID())
+			klog.Infof("Call Trace:\n %s", strings.Join(calls, "\n "))
+		}
+	}
+}
+
+// secureAttention kills whatever has the system console as its terminal.
+func (k *Kernel) secureAttention() {
+	t := tty.Console()
+	for _, g := range k.Tasks.Groups() {
+		if t != nil && g.ControllingTTY() == t && g.PID() != 1 {
+			g.SendKernelSignal(unix.SIGKILL)
+		}
 	}
 }
 

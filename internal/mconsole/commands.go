@@ -15,6 +15,7 @@ import (
 
 	"github.com/user-mode-linux/linux/internal/kernel/klog"
 	"github.com/user-mode-linux/linux/internal/mconsole/hotplug"
+	"github.com/user-mode-linux/linux/internal/mconsole/wire"
 )
 
 // command is an entry of the table.
@@ -43,6 +44,7 @@ func init() {
 		{"proc", "<file>", "Show a file of the guest's /proc", plain((*Server).proc)},
 		{"stack", "<pid>", "Show what a process of the guest is doing", plain((*Server).stack)},
 		{"exec", "<command>", "Run a command in the guest; shows its output and exit status", plain((*Server).exec)},
+		{"attach", "<dev>", "Join a console or serial line", plain((*Server).attach)},
 		{"status", "", "Show how the guest is", plain((*Server).status)},
 		{"json", "<command>", "Any of these, answered as a JSON object", func(s *Server, r *request) func() { s.inJSON(r); return nil }},
 	}
@@ -284,6 +286,37 @@ func (s *Server) config(r *request) {
 	}
 	r.data(map[string]string{"device": r.arg, "config": text})
 	r.reply(text)
+}
+
+// attach joins the client's terminal, whose descriptor comes with the request, to a device. Once that is done there is a first packet.
+func (s *Server) attach(r *request) {
+	d, id := s.driver(r.arg)
+	a, ok := d.(hotplug.Attacher)
+	switch {
+	case !ok:
+		r.done(errors.New("Bad attach option"))
+		return
+	case len(r.files) == 0:
+		text, err := d.Query(id)
+		if err == nil {
+			err = errors.New("This client cannot attach; the device is " + text)
+		}
+		r.done(err)
+		return
+	}
+	done, err := a.Attach(id, r.files[0])
+	if err == unix.ENODEV {
+		err = &hotplug.Error{Errno: unix.ENODEV, Text: "Device doesn't exist"}
+	}
+	if err != nil {
+		r.done(err)
+		return
+	}
+	_ = r.packet(wire.Reply{More: true, Text: "attached"})
+	select {
+	case <-done:
+	case <-s.quit:
+	}
 }
 
 func (s *Server) remove(r *request) {

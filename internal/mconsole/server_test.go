@@ -121,12 +121,25 @@ func (d toy) Remove(id string) error {
 	return unix.ENODEV
 }
 
+// line is a driver of terminals that greet.
+type line struct{ toy }
+
+func (line) Attach(id string, f *os.File) (<-chan struct{}, error) {
+	if id != "0" {
+		return nil, unix.ENODEV
+	}
+	fmt.Fprint(f, "hello")
+	done := make(chan struct{})
+	close(done)
+	return done, nil
+}
+
 // start runs a server for a test.
 func start(t testing.TB) (*fakeGuest, string) {
 	t.Helper()
 	g := &fakeGuest{block: make(chan struct{}), total: 256 << 20}
 	path := filepath.Join(t.TempDir(), "mconsole")
-	s, err := New(path, g, toy{"to"}, toy{"toy"}, MemoryDriver(g))
+	s, err := New(path, g, toy{"to"}, toy{"toy"}, line{toy{"line"}}, MemoryDriver(g))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,6 +268,9 @@ func TestCommands(t *testing.T) {
 		{"json exec status 4", 0, `{"command":"exec status 4","error":1,"message":"exit status 4","text":"out:status 4\n","data":{"status":4}}`, ""},
 		{"json remove toy1", 0, `{"command":"remove toy1","error":-16,"message":"Device is currently open","text":""}`, ""},
 		{"json config mem", 0, `{"command":"config mem","error":0,"message":"","text":"134217728","data":{"config":"134217728","device":"mem"}}`, ""},
+		{"attach toy0", 1, "Bad attach option", ""},
+		{"attach nothing", 1, "Bad attach option", ""},
+		{"attach line1", 1, "This client cannot attach; the device is line/1", ""},
 		{"log", 0, "", ""},
 		{"log @/nonexistent", -2, "open /nonexistent: no such file or directory", ""},
 		{"cad", 0, "", "cad"},
@@ -511,12 +527,23 @@ func TestDescriptors(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	}
+	for command, want := range map[string]string{"attach line0": "attached", "attach line7": "Device doesn't exist"} {
+		b, _ := wire.EncodeRequest(command)
+		c.WriteMsgUnix(b, rights, c.server)
+		r := packet(t, c)
+		if r.Text != want {
+			t.Errorf("%s: %+v", command, r)
+		}
+		if r.More {
+			packet(t, c)
+		}
+	}
 	bad := []byte("junk")
 	c.WriteMsgUnix(bad, rights, c.server)
 	buf := make([]byte, 100)
 	c.Read(buf)
 	ask(t, c, "version")
-	if text, err := os.ReadFile(out.Name()); string(text) != "out:status 5" || err != nil {
+	if text, err := os.ReadFile(out.Name()); string(text) != "out:status 5hello" || err != nil {
 		t.Errorf("%q, %v", text, err)
 	}
 	if n := count(); n > before+1 { // out itself

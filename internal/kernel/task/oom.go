@@ -15,7 +15,7 @@ func (k *Kernel) WatchMemory(a *mm.Accountant) {
 	for {
 		r := a.Poll()
 		if r.Over > 0 {
-			k.killForMemory(a)
+			k.KillForMemory(a)
 		}
 		time.Sleep(r.Next)
 	}
@@ -24,7 +24,8 @@ func (k *Kernel) WatchMemory(a *mm.Accountant) {
 // oomReap is how long the killer waits for its victim to give its memory back before it looks for another.
 const oomReap = 2 * time.Second
 
-func (k *Kernel) killForMemory(a *mm.Accountant) {
+// KillForMemory kills the process that gives back most memory, and waits a while for its end.
+func (k *Kernel) KillForMemory(a *mm.Accountant) {
 	var groups []*ThreadGroup
 	var cs []mm.Candidate
 	for _, g := range k.Groups() {

@@ -383,6 +383,19 @@ func Sync(Caller) error {
 	return nil
 }
 
+// EmergencyRemount makes all file systems read-only, whether or not files are open for writing.
+func EmergencyRemount(c Caller) {
+	for _, s := range allSupers() {
+		if s.readonly() {
+			continue
+		}
+		_ = s.sb.Sync()
+		if s.sb.Remount(c, unix.MS_RDONLY, "") == nil {
+			s.flags.Or(unix.MS_RDONLY)
+		}
+	}
+}
+
 // Syncfs is syncfs(2).
 func Syncfs(_ Caller, f *File) error {
 	if f.IsPath() {

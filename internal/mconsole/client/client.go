@@ -80,7 +80,14 @@ func (c *Conn) Ask(command string, each func(text string), files ...*os.File) (i
 	}
 	buf := make([]byte, wire.MaxDatagram)
 	for {
+		_ = c.sock.SetReadDeadline(time.Now().Add(time.Second))
 		n, err := c.sock.Read(buf)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			// The guest takes its time, or it has ended.
+			if err = c.alive(); err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return 0, err
 		}
@@ -93,6 +100,15 @@ func (c *Conn) Ask(command string, each func(text string), files ...*os.File) (i
 			return r.Err, nil
 		}
 	}
+}
+
+// alive is an error if nobody has the server's socket.
+func (c *Conn) alive() error {
+	probe, err := net.DialUnix("unixgram", nil, c.server)
+	if err != nil {
+		return err
+	}
+	return probe.Close()
 }
 
 // reason is what the system says about an error, without what was tried.

@@ -52,7 +52,8 @@ const localHelp = `Additional local mconsole commands:
 
 // run does one command. quit is true for the one that ends the program.
 func (s *session) run(line string) (status int, quit bool) {
-	word, arg, _ := strings.Cut(strings.TrimSpace(line), " ")
+	line = strings.TrimRight(line, " \t\r\n")
+	word, arg, _ := strings.Cut(strings.TrimLeft(line, " \t"), " ")
 	arg = strings.TrimSpace(arg)
 	switch word {
 	case "quit":
@@ -74,6 +75,8 @@ func (s *session) run(line string) (status int, quit bool) {
 		if arg != "" {
 			return s.exec(arg), false
 		}
+	case "attach":
+		return s.attach(arg), false
 	case "log":
 		if file, ok := strings.CutPrefix(arg, "-f"); ok && (file == "" || file[0] == ' ') {
 			return s.logFile(strings.TrimSpace(file)), false

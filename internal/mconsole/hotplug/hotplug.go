@@ -2,7 +2,11 @@
 // It only has the interface, so that drivers need not know the console.
 package hotplug
 
-import "golang.org/x/sys/unix"
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
 
 // Driver is a kind of device. Its methods are called from any goroutine, may be called concurrently, and may take their time:
 // the console serves other requests meanwhile.
@@ -21,6 +25,13 @@ type Driver interface {
 	Query(id string) (string, error)
 	// Remove takes a device away. ENODEV and EBUSY, bare, get the texts that all drivers share.
 	Remove(id string) error
+}
+
+// Attacher is a Driver whose devices are terminals that somebody else can join.
+type Attacher interface {
+	// Attach joins f to a device until its other end is closed or the device goes away: then done is closed. The file stays the
+	// caller's.
+	Attach(id string, f *os.File) (done <-chan struct{}, err error)
 }
 
 // Error is an errno with the text that users are to see.
