@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strconv"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -13,6 +14,16 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs/vfstest"
 )
+
+// seeds is how many damaged images of each kind a test tries: few, or what EXT4_CORRUPT_SEEDS says.
+func seeds(t testing.TB, few int) uint64 {
+	if s := os.Getenv("EXT4_CORRUPT_SEEDS"); s != "" {
+		n, err := strconv.Atoi(s)
+		must(t, err)
+		return uint64(n)
+	}
+	return uint64(few)
+}
 
 // TestWriteCorrupt writes to damaged file systems: errors are fine, panics and endless loops are not.
 func TestWriteCorrupt(t *testing.T) {
@@ -28,13 +39,18 @@ func TestWriteCorrupt(t *testing.T) {
 		fsck(t, img)
 		raw, err := os.ReadFile(img)
 		must(t, err)
-		for seed := range uint64(40) {
+		where := targets(t, raw)
+		for seed := range seeds(t, 40) {
 			rng := rand.New(rand.NewPCG(seed, 3))
 			b := append([]byte(nil), raw...)
-			for range 30 {
-				// The metadata is at the beginning; the superblock stays as it is, so that the mount succeeds.
-				at := 2048 + rng.IntN(400<<10)
-				b[at] ^= byte(1 << rng.IntN(8))
+			if seed%2 == 0 {
+				b = corrupt(raw, where, rng) // aims at structures
+			} else {
+				for range 30 {
+					// The metadata is at the beginning; the superblock stays as it is, so that the mount succeeds.
+					at := 2048 + rng.IntN(400<<10)
+					b[at] ^= byte(1 << rng.IntN(8))
+				}
 			}
 			sb, err := Mount(Ext4, bdev.NewMem("ubda", b, false), unix.MS_SILENT, "")
 			if err != nil {

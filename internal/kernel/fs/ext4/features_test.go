@@ -2,6 +2,7 @@ package ext4
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -288,4 +289,37 @@ func TestTimesAndACL(t *testing.T) {
 	if names, _ := in.Listxattr(nil); len(names) != 1 || names[0] != "system.posix_acl_access" {
 		t.Errorf("list %q", names)
 	}
+}
+
+// TestIndexLikeLeaf reads a hash tree whose root still has the end of the leaf that it once was, as Linux leaves it.
+func TestIndexLikeLeaf(t *testing.T) {
+	d := newDisk(t, Ext4, "8M", "-t", "ext4", "-b", "1024")
+	must(t, vfs.Mkdir(d, nil, "/d", 0o755))
+	for i := range 200 {
+		must(t, vfs.Mknod(d, nil, fmt.Sprintf("/d/file%d", i), unix.S_IFREG|0o644, 0))
+	}
+	dir, err := d.sb.Root().Lookup(nil, "d")
+	must(t, err)
+	r, err := dir.(*inode).mapBlock(0)
+	must(t, err)
+	seed := dir.(*inode).seed
+	d.umount()
+	p := make([]byte, 1024)
+	_, err = d.dev.ReadAt(p, int64(r.phys)*1024)
+	must(t, err)
+	copy(p[1012:], "\x00\x00\x00\x00\x0c\x00\x00\xde")
+	n, err := disk.DecodeDxNode(p, disk.DxRootEntries, true)
+	must(t, err)
+	n.Seal(seed)
+	_, err = d.dev.WriteAt(p, int64(r.phys)*1024)
+	must(t, err)
+	check(t, content(t, d.dev), "root with the end of a leaf")
+	d.mount()
+	if got := len(d.list("/d")); got != 200 {
+		t.Errorf("%d entries", got)
+	}
+	if _, err := vfs.Stat(d, nil, "/d/file77", 0); err != nil {
+		t.Error(err)
+	}
+	d.umount()
 }
