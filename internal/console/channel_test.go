@@ -339,15 +339,24 @@ func TestPortRemoved(t *testing.T) {
 			t.Errorf("config con%s: %v", arg, err)
 		}
 	}
-	if err := d.Config("6=null"); err != nil {
+}
+
+// TestBusyLine: a line that is in use cannot be changed.
+func TestBusyLine(t *testing.T) {
+	s := New()
+	defer s.Close()
+	d := s.Drivers()[0]
+	if err := d.Config("12=null"); err != nil {
+		t.Skip("in use since the last time that this test ran:", err)
+	}
+	if err := tty.Hold(s.ttys["con12"]); err != nil {
 		t.Fatal(err)
 	}
-	if err := tty.Hold(s.ttys["con6"]); err != nil {
-		t.Fatal(err)
-	}
-	var busy *hotplug.Error
-	if err := d.Config("6=pts"); !errors.As(err, &busy) || busy.Errno != unix.EBUSY || busy.Text != "Device is already open" {
-		t.Error(err)
+	for _, err := range []error{d.Config("12=pts"), d.Remove("12")} {
+		var busy *hotplug.Error
+		if !errors.As(err, &busy) || busy.Errno != unix.EBUSY || busy.Text != "Device is already open" {
+			t.Error(err)
+		}
 	}
 }
 

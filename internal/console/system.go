@@ -1,6 +1,7 @@
 package console
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -9,12 +10,12 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/tty"
 )
 
-// SystemConsoles takes the values of console=, of which there must be one at least, and shows the log on each: on terminals ("tty0", "ttyS1"), on
-// the host's standard error ("stderr0"), or to clients of the management console ("mc"), which does that by itself. The last
-// terminal among them becomes the system console, /dev/console; without one there is none.
+// SystemConsoles takes the values of console= and shows the log on each: on terminals ("tty0", "ttyS1"), on the host's standard
+// error ("stderr0"), or to clients of the management console ("mc"), which does that by itself. The last terminal among
+// them becomes the system console, /dev/console; without one there is none.
 func (s *Set) SystemConsoles(names []string, stderr io.Writer) error {
 	var system *tty.TTY
-	var unknown []string
+	var errs []error
 	for _, name := range names {
 		name, _, _ = strings.Cut(name, ",") // speed and format of a serial line
 		if name == "mc" || name == "stderr0" || name == "stderr" {
@@ -26,7 +27,7 @@ func (s *Set) SystemConsoles(names []string, stderr io.Writer) error {
 		}
 		t, p := s.device(name)
 		if t == nil {
-			unknown = append(unknown, name)
+			errs = append(errs, fmt.Errorf("console=%s: there is no such device", name))
 			continue
 		}
 		system = t
@@ -34,17 +35,14 @@ func (s *Set) SystemConsoles(names []string, stderr io.Writer) error {
 		s.visible = s.visible || p.conf.out.kind == chanFD
 		s.mu.Unlock()
 		if err := tty.Hold(t); err != nil {
-			klog.Errf("console=%s: %v", name, err)
+			errs = append(errs, fmt.Errorf("console=%s: the channel %s cannot be opened", name, p.conf.text))
 		}
 		klog.AddSink(tty.LogSink(t))
 	}
 	if system != nil {
 		tty.SetConsole(system)
 	}
-	if len(unknown) > 0 {
-		return fmt.Errorf("console=%s: there is no such device", strings.Join(unknown, ", "))
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // device is the line whose terminal has a name below /dev.
