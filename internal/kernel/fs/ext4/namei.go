@@ -290,6 +290,9 @@ func (in *inode) Rename(c vfs.Caller, oldName string, child vfs.Inode, newDir vf
 	target vfs.Inode, flags uint32) error {
 	k, nd := child.(*inode), newDir.(*inode)
 	t, _ := target.(*inode)
+	if k == in || k == nd || t != nil && (t == nd || t == in && flags&unix.RENAME_EXCHANGE != 0) {
+		return in.sb.errorf(errCorrupt, "inode #%d: a directory has a second name below itself", k.ino)
+	}
 	if flags&unix.RENAME_EXCHANGE != 0 {
 		return in.exchange(oldName, k, nd, newName, t)
 	}
@@ -309,6 +312,9 @@ func (in *inode) rename(c vfs.Caller, oldName string, k, nd *inode, newName stri
 		}
 		if !empty {
 			return unix.ENOTEMPTY
+		}
+		if t == in {
+			return sb.errorf(errCorrupt, "inode #%d: empty, but not for a lookup", t.ino)
 		}
 	}
 	defer lockBoth(in, nd)()
