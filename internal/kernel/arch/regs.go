@@ -70,3 +70,10 @@ func Sanitize(r *Regs) {
 
 // Canonical reports whether a is an address that user code could have.
 func Canonical(a uint64) bool { return a < 1<<47 }
+
+// RegWords lists the registers in the order of struct user_regs_struct.
+func RegWords(r *Regs) [27]*uint64 {
+	return [...]*uint64{&r.R15, &r.R14, &r.R13, &r.R12, &r.Rbp, &r.Rbx, &r.R11, &r.R10, &r.R9, &r.R8, &r.Rax, &r.Rcx,
+		&r.Rdx, &r.Rsi, &r.Rdi, &r.Orig_rax, &r.Rip, &r.Cs, &r.Eflags, &r.Rsp, &r.Ss, &r.Fs_base, &r.Gs_base,
+		&r.Ds, &r.Es, &r.Fs, &r.Gs}
+}

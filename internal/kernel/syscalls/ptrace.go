@@ -140,13 +140,6 @@ func sysPtrace(t *task.Task, a *platform.Args) (uint64, error) {
 // regsSize is the size of struct user_regs_struct: 27 words.
 const regsSize = 27 * 8
 
-// regWords lists the registers in the order of struct user_regs_struct.
-func regWords(r *arch.Regs) [27]*uint64 {
-	return [...]*uint64{&r.R15, &r.R14, &r.R13, &r.R12, &r.Rbp, &r.Rbx, &r.R11, &r.R10, &r.R9, &r.R8, &r.Rax, &r.Rcx,
-		&r.Rdx, &r.Rsi, &r.Rdi, &r.Orig_rax, &r.Rip, &r.Cs, &r.Eflags, &r.Rsp, &r.Ss, &r.Fs_base, &r.Gs_base,
-		&r.Ds, &r.Es, &r.Fs, &r.Gs}
-}
-
 // tracedRegs are the registers as a tracer sees them: in a stop at a system call with its number.
 func tracedRegs(x *task.Task, th platform.Thread) (arch.Regs, error) {
 	p, err := th.Regs()
@@ -169,7 +162,7 @@ func readRegs(x *task.Task, th platform.Thread) ([]byte, error) {
 		return nil, err
 	}
 	b := make([]byte, 0, regsSize)
-	for _, w := range regWords(&r) {
+	for _, w := range arch.RegWords(&r) {
 		b = le.AppendUint64(b, *w)
 	}
 	return b, nil
@@ -177,7 +170,7 @@ func readRegs(x *task.Task, th platform.Thread) ([]byte, error) {
 
 func writeRegs(x *task.Task, th platform.Thread, b []byte) error {
 	var r arch.Regs
-	for i, w := range regWords(&r) {
+	for i, w := range arch.RegWords(&r) {
 		*w = le.Uint64(b[8*i:])
 	}
 	return setTracedRegs(x, th, &r)
@@ -213,7 +206,7 @@ func userArea(t, x *task.Task, th platform.Thread, off, data uint64, poke bool) 
 	if err != nil {
 		return err
 	}
-	w := regWords(&r)[off/8]
+	w := arch.RegWords(&r)[off/8]
 	if !poke {
 		return writeU64(t, data, *w)
 	}

@@ -32,6 +32,7 @@ type perTask struct {
 	semUndo    atomic.Pointer[ipc.Undo]
 	futex      futex.State
 	security   atomic.Pointer[security]
+	dumped     atomic.Bool // it is held while its process dumps core
 	doomed     unix.Signal // the thread is to end with this as its status; owned by the task
 
 	usage      usage // of host threads that have ended; guarded by ThreadGroup.usageMu

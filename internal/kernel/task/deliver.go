@@ -23,6 +23,9 @@ func (t *Task) userWork(th platform.Thread) platform.Action {
 			f(th)
 		}
 		g.sigMu.Lock()
+		if t.joinDumpLocked() {
+			return platform.Hold
+		}
 		if g.exiting || t.work.Load()&workExit != 0 {
 			g.sigMu.Unlock()
 			return t.dieHeld(th)
@@ -129,6 +132,9 @@ func (t *Task) deliver(th platform.Thread, info *arch.Siginfo) (act platform.Act
 	code := int32(sig)
 	if t.PID() == 1 {
 		t.K.Panic("Attempted to kill init! exitcode=0x" + hex8(uint32(code)))
+	}
+	if sigCore.Has(sig) && t.coreDeath(th, info) {
+		return platform.Hold, true
 	}
 	g.exit(code)
 	return t.dieHeld(th), true

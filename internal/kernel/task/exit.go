@@ -84,7 +84,7 @@ func (t *Task) hostNeedsClearTID() bool { return t.clearTID.Load() != 0 }
 func (t *Task) ExitGroup(code int32) {
 	g := t.Group
 	g.sigMu.Lock()
-	if g.execing != nil {
+	if g.execing != nil || g.dump != nil {
 		// Only this thread ends: that is what the one that executes a program waits for.
 		t.work.Or(workExit)
 		g.sigMu.Unlock()
@@ -130,6 +130,9 @@ func (g *ThreadGroup) exit(code int32) {
 func (g *ThreadGroup) exitLocked(code int32, threads []*Task) {
 	if !g.exiting {
 		g.exiting, g.exitCode = true, code
+	}
+	if g.dump != nil {
+		g.dump.killed.Store(true)
 	}
 	var one *Task
 	for _, x := range threads {
@@ -248,6 +251,9 @@ func (t *Task) exitNotify() {
 	g.sigMu.Lock()
 	stopped := g.leaveStopLocked(t)
 	sig := g.groupStopSg
+	if g.dump != nil {
+		g.dump.owner.Wake()
+	}
 	g.sigMu.Unlock()
 
 	k.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/arch"
+	"github.com/user-mode-linux/linux/internal/kernel/coredump"
 	"github.com/user-mode-linux/linux/internal/kernel/futex"
 	"github.com/user-mode-linux/linux/internal/kernel/klog"
 	"github.com/user-mode-linux/linux/internal/kernel/mm"
@@ -23,6 +24,8 @@ type Kernel struct {
 	Platform platform.Platform
 	// Dispatch runs a system call. Set once at boot by package syscalls.
 	Dispatch func(t *Task, nr platform.Sysno, a *platform.Args) (uint64, error)
+	// Core says where core files go. Immutable.
+	Core *coredump.Settings
 	// NativeCalls are the numbers of the calls that the host may carry out by itself. Set once at boot by package syscalls.
 	NativeCalls []int32
 	// Halted is called once when the guest wants to end: poweroff, halt, reboot or panic. It does not return to the
@@ -87,6 +90,7 @@ func New() *Kernel {
 		users:  map[uint32]int{},
 	}
 	k.cad.Store(true)
+	k.Core = coredump.NewSettings()
 	k.Futexes = futex.New(k.findFutexOwner)
 	return k
 }

@@ -40,6 +40,7 @@ type groupSignal struct {
 
 	exiting  bool // the group exits
 	exitCode int32
+	dump     *dump // a core dump that goes on
 	execing  *Task // the thread that executes a program and waits for the others to end
 
 	queued int // signals in queues, for RLIMIT_SIGPENDING

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -76,17 +75,6 @@ func addSwitch(d *pseudo.Dir, name string, on *atomic.Bool) {
 // kept adds a number that is kept and shown, and nothing more.
 func kept(d *pseudo.Dir, name string, v, lo, hi int64) {
 	AddSetting(d, name, pseudo.NewNumber(v, lo, hi))
-}
-
-// keptText adds a text that is kept and shown: settings with several numbers, or names. A write replaces all of it.
-func keptText(d *pseudo.Dir, name, text string) {
-	var mu sync.Mutex
-	addString(d, name, func() string { mu.Lock(); defer mu.Unlock(); return text }, func(s string) error {
-		mu.Lock()
-		text = s
-		mu.Unlock()
-		return nil
-	})
 }
 
 // addString adds a line of text that is read with get and written with set.
@@ -168,8 +156,12 @@ func (fs *FS) addSysKernel(d *pseudo.Dir) {
 		return nil
 	})
 	kept(d, "panic", 0, math.MinInt32, math.MaxInt32) // a panic ends the host process, whatever the time
-	keptText(d, "core_pattern", "core")
-	kept(d, "core_uses_pid", 0, 0, 1)
+	core := fs.k.Core
+	addString(d, "core_pattern", core.Pattern, func(s string) error { core.SetPattern(s); return nil })
+	addNumber(d, "core_uses_pid", 0, 1, func() int64 { return int64(bit(core.UsesPID())) }, func(v int64) error {
+		core.SetUsesPID(v != 0)
+		return nil
+	})
 	kept(d, "overflowuid", 65534, 0, 65535)
 	kept(d, "overflowgid", 65534, 0, 65535)
 	addSysIPC(d)
