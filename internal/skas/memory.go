@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -212,6 +213,31 @@ func (as *addressSpace) Mappings() ([]platform.Mapping, error) {
 			list = append(list, m)
 		}
 		return list, nil
+	}
+	return nil, unix.ESRCH
+}
+
+// Own implements platform.AddressSpace.
+func (as *addressSpace) Own() (own []uio.Range, err error) {
+	for _, tid := range as.others() {
+		b, err := os.ReadFile("/proc/" + strconv.Itoa(tid) + "/smaps")
+		if err != nil || len(b) == 0 {
+			continue
+		}
+		var at vmArea
+		for line := range strings.Lines(string(b)) {
+			if a, ok := parseMapsLine(strings.TrimSuffix(line, "\n")); ok {
+				at = a
+				continue
+			}
+			name, value, _ := strings.Cut(line, ":")
+			if (name == "Anonymous" || name == "Swap") && strings.TrimSpace(value) != "0 kB" && at.end <= userMax {
+				if n := len(own); n == 0 || own[n-1].Addr != at.start {
+					own = append(own, uio.Range{Addr: at.start, Len: at.end - at.start})
+				}
+			}
+		}
+		return own, nil
 	}
 	return nil, unix.ESRCH
 }

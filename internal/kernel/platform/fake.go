@@ -143,6 +143,18 @@ func (s *FakeSpace) Mappings() ([]Mapping, error) {
 	return out, nil
 }
 
+// Own lists all private mappings.
+func (s *FakeSpace) Own() (own []uio.Range, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.areas {
+		if !a.Shared {
+			own = append(own, uio.Range{Addr: a.Start, Len: a.End - a.Start})
+		}
+	}
+	return own, nil
+}
+
 // Usage counts private pages and mapped bytes.
 func (s *FakeSpace) Usage() (Usage, error) {
 	s.mu.Lock()

@@ -277,6 +277,8 @@ type AddressSpace interface {
 	uio.Memory
 	// Mappings is the host's list of mappings, without the platform's own, sorted by address.
 	Mappings() ([]Mapping, error)
+	// Own lists the mappings that have pages of their own, anonymous or copied at a write. It is slow.
+	Own() ([]uio.Range, error)
 	// Usage is the resident and virtual size in bytes, now.
 	Usage() (Usage, error)
 }

@@ -2,6 +2,7 @@ package task
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -305,8 +306,12 @@ func (t *Task) writeCore(out *coreOutput, info arch.Siginfo) error {
 			p.Threads = append(p.Threads, c)
 		}
 	}
+	own, err := m.AddressSpace().Own()
+	if err != nil {
+		return err
+	}
 	for i := range regions {
-		p.Regions = append(p.Regions, coreRegion(t, m, &regions[i]))
+		p.Regions = append(p.Regions, coreRegion(t, m, &regions[i], own))
 	}
 	return coredump.Write(out, p, m.ReadAt)
 }
@@ -331,8 +336,8 @@ func (t *Task) coreThread() (c coredump.Thread, ok bool) {
 }
 
 // coreRegion decides what of a mapping is written, as /proc/<pid>/coredump_filter does by default: memory of the process's
-// own, and the first page of programs and libraries.
-func coreRegion(c vfs.Caller, m *mm.MM, r *mm.Region) coredump.Region {
+// own, and the first page of programs and libraries. Memory that was never touched is not written.
+func coreRegion(c vfs.Caller, m *mm.MM, r *mm.Region, own []uio.Range) coredump.Region {
 	size := r.End - r.Start
 	out := coredump.Region{Start: r.Start, End: r.End, Prot: r.Prot}
 	anonymous := r.File == nil || r.File.Path.Mount == nil // memory without a name
@@ -340,10 +345,11 @@ func coreRegion(c vfs.Caller, m *mm.MM, r *mm.Region) coredump.Region {
 		out.Off = r.Off
 		out.File = vfs.PathName(c, r.File.Path)
 	}
+	touched := slices.ContainsFunc(own, func(o uio.Range) bool { return o.Addr < r.End && r.Start < o.Addr+o.Len })
 	var magic [4]byte
 	switch {
 	case r.Prot&unix.PROT_READ == 0, size > maxDumped, r.Name == "[vvar]":
-	case anonymous, r.Prot&unix.PROT_WRITE != 0 && !r.Shared:
+	case touched && !r.Shared, anonymous && r.Shared:
 		out.Dump = size
 	case r.Off == 0:
 		if m.ReadAt(magic[:], r.Start); string(magic[:]) == "\x7fELF" {

@@ -43,6 +43,7 @@ func (noMemory) ReadAt([]byte, uint64) (int, error)      { return 0, unix.EFAULT
 func (noMemory) WriteAt([]byte, uint64) (int, error)     { return 0, unix.EFAULT }
 func (noMemory) ReadV([]byte, []uio.Range) (int, error)  { return 0, unix.EFAULT }
 func (noMemory) WriteV([]byte, []uio.Range) (int, error) { return 0, unix.EFAULT }
+func (noMemory) Own() ([]uio.Range, error)               { return nil, nil }
 func (noMemory) Mappings() ([]platform.Mapping, error)   { return nil, nil }
 func (noMemory) Usage() (platform.Usage, error)          { return platform.Usage{}, nil }
 
