@@ -21,7 +21,7 @@ func init() {
 		unix.SYS_PREADV:    {Name: "preadv", Fn: sysPreadv},
 		unix.SYS_PWRITEV:   {Name: "pwritev", Fn: sysPwritev},
 		unix.SYS_PREADV2:   {Name: "preadv2", Fn: sysPreadv2, Note: "RWF_NOWAIT gives EOPNOTSUPP"},
-		unix.SYS_PWRITEV2:  {Name: "pwritev2", Fn: sysPwritev2, Note: "RWF_NOWAIT, RWF_APPEND give EOPNOTSUPP"},
+		unix.SYS_PWRITEV2:  {Name: "pwritev2", Fn: sysPwritev2, Note: "RWF_NOWAIT gives EOPNOTSUPP"},
 		unix.SYS_LSEEK:     {Name: "lseek", Fn: sysLseek},
 		unix.SYS_FADVISE64: {Name: "fadvise64", Fn: sysFadvise64},
 		unix.SYS_READAHEAD: {Name: "readahead", Fn: sysReadahead},
@@ -152,12 +152,17 @@ func writeVector(t *task.Task, fd, iov, cnt uint64, pos int64, flags uint32) (ui
 	defer f.DecRef()
 	s := getScratch()
 	defer s.put()
-	r, err := s.vector(t, f.Writable(), iov, cnt, flags)
+	r, err := s.vector(t, f.Writable(), iov, cnt, flags&^unix.RWF_APPEND)
 	if err != nil || cnt == 0 {
 		return 0, err
 	}
 	s.src.ResetV(t.Mem(), r)
-	n, err := s.write(t, f, pos)
+	var n uint64
+	if flags&unix.RWF_APPEND != 0 {
+		n, err = moved(vfs.Append(t, f, &s.src, pos == noPos))
+	} else {
+		n, err = s.write(t, f, pos)
+	}
 	if err == nil && flags&(unix.RWF_DSYNC|unix.RWF_SYNC) != 0 {
 		if err := vfs.Fsync(t, f, flags&unix.RWF_SYNC == 0); err != nil && err != unix.EINVAL {
 			return 0, err

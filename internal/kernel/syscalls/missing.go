@@ -9,8 +9,7 @@ var missing = []struct {
 	calls map[int]string
 }{
 	{"no tracing of programs", map[int]string{
-		unix.SYS_PROCESS_VM_READV: "process_vm_readv", unix.SYS_PROCESS_VM_WRITEV: "process_vm_writev",
-		unix.SYS_KCMP: "kcmp", unix.SYS_PERF_EVENT_OPEN: "perf_event_open", unix.SYS_BPF: "bpf",
+		unix.SYS_PERF_EVENT_OPEN: "perf_event_open", unix.SYS_BPF: "bpf",
 		unix.SYS_URETPROBE: "uretprobe", unix.SYS_UPROBE: "uprobe",
 	}},
 	{"no filters or rules of programs for themselves", map[int]string{

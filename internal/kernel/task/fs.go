@@ -41,3 +41,22 @@ func (t *Task) UnshareFiles() {
 	t.files.Store(old.Copy())
 	old.DecRef(t)
 }
+
+// Shared is the object that kcmp(2) compares for one of its kinds but KCMP_FILE (linux/kcmp.h); ok is false for others.
+func (t *Task) Shared(kind int) (object any, ok bool) {
+	switch kind {
+	case 1: // KCMP_VM
+		return t.MM(), true
+	case 2: // KCMP_FILES
+		return t.Files(), true
+	case 3: // KCMP_FS
+		return t.fs.Load(), true
+	case 4: // KCMP_SIGHAND
+		return t.Group.actions(), true
+	case 5: // KCMP_IO
+		return nil, true // there are no I/O contexts
+	case 6: // KCMP_SYSVSEM
+		return t.semUndo.Load(), true
+	}
+	return nil, false
+}

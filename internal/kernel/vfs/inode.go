@@ -201,7 +201,7 @@ type FilesystemType struct {
 //
 // off is the position for pread and pwrite and the file's own position (already locked) for read and write; a stream
 // (pipe, tty, socket) ignores it. The vfs advances the position by what is returned. Append: the vfs passes f.Flags; the
-// file system appends under its own lock when O_APPEND is set and reports through f.SetPos.
+// file system appends under its own lock when O_APPEND is set, or off is AtEnd, and reports through f.SetPos.
 type FileOps interface {
 	wait.Pollable
 	Read(c Caller, f *File, dst *uio.Dst, off int64) (int, error)

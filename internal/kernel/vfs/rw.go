@@ -138,6 +138,31 @@ func Pwrite(c Caller, f *File, src *uio.Src, off int64) (int, error) {
 	return f.written(c, n, err)
 }
 
+// AtEnd is the position of a write that appends although the file was not opened for that (RWF_APPEND).
+const AtEnd = int64(math.MinInt64)
+
+// Appends reports whether a write to f at off goes to the end of the file.
+func (f *File) Appends(off int64) bool { return f.Flags()&unix.O_APPEND != 0 || off == AtEnd }
+
+// Append is pwritev2(2) with RWF_APPEND; move says whether the file's position moves to behind what was written.
+func Append(c Caller, f *File, src *uio.Src, move bool) (int, error) {
+	if !f.locked {
+		return Write(c, f, src) // a stream, or a device without an end
+	}
+	if err := f.positional(f.Writable(), 0); err != nil {
+		return 0, err
+	}
+	src.Limit(maxRW)
+	f.posMu.Lock()
+	keep := f.pos
+	n, err := f.writeAt(c, src, AtEnd)
+	if !move {
+		atomic.StoreInt64(&f.pos, keep)
+	}
+	f.posMu.Unlock()
+	return f.written(c, n, err)
+}
+
 // writeAt checks limits and privileges of a write to a file with a position and does it.
 func (f *File) writeAt(c Caller, src *uio.Src, off int64) (int, error) {
 	if off > math.MaxInt64-int64(src.Len()) {
@@ -146,7 +171,7 @@ func (f *File) writeAt(c Caller, src *uio.Src, off int64) (int, error) {
 	if f.typ == unix.S_IFREG && src.Len() > 0 {
 		if limit := c.Rlimit(unix.RLIMIT_FSIZE); limit != unix.RLIM_INFINITY {
 			at := off
-			if f.Flags()&unix.O_APPEND != 0 {
+			if f.Appends(off) {
 				at = f.Attr().Size
 			}
 			if uint64(at) >= limit {

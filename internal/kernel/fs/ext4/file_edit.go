@@ -22,7 +22,7 @@ func (f *file) Write(c vfs.Caller, vf *vfs.File, src *uio.Src, off int64) (int, 
 	}
 	in.io.Lock()
 	defer in.io.Unlock()
-	appending := vf != nil && vf.Flags()&unix.O_APPEND != 0
+	appending := vf != nil && vf.Appends(off)
 	if appending {
 		off = in.Attr().Size
 	}

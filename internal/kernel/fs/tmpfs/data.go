@@ -441,7 +441,7 @@ func (f *file) Read(_ vfs.Caller, _ *vfs.File, dst *uio.Dst, off int64) (int, er
 
 // Write implements vfs.FileOps.
 func (f *file) Write(_ vfs.Caller, vf *vfs.File, src *uio.Src, off int64) (int, error) {
-	appending := vf.Flags()&unix.O_APPEND != 0
+	appending := vf.Appends(off)
 	n, at, err := f.in.write(src, off, appending)
 	if appending && n > 0 {
 		vf.SetPos(at + int64(n))
