@@ -98,7 +98,7 @@ var rules = map[int32]func(b *bpf){
 	unix.SYS_MEMBARRIER: func(b *bpf) {
 		b.load(argLow(1))
 		b.unless(unix.BPF_JEQ, 0, fallback)
-		oneOf(b, 0, 0, 8, 16) // QUERY, PRIVATE_EXPEDITED and its REGISTER
+		oneOf(b, 0, 8, 16) // PRIVATE_EXPEDITED and its REGISTER
 	},
 	unix.SYS_MUNMAP: func(b *bpf) { guestRange(b); allowAlways(b) },
 	unix.SYS_MPROTECT: func(b *bpf) {

@@ -110,8 +110,19 @@ func sysMunlockall(t *task.Task, _ *platform.Args) (uint64, error) {
 	return 0, nil
 }
 
-// sysMembarrier answers the commands that the host does not carry out by itself: those that would disturb other guests.
-func sysMembarrier(t *task.Task, a *platform.Args) (uint64, error) { return 0, unix.EINVAL }
+// sysMembarrier says which commands the host carries out by itself (linux/membarrier.h), and refuses the others: they would
+// disturb what else runs there.
+func sysMembarrier(t *task.Task, a *platform.Args) (uint64, error) {
+	const (
+		query           = 0
+		private         = 1 << 3 // MEMBARRIER_CMD_PRIVATE_EXPEDITED
+		registerPrivate = 1 << 4 // MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED
+	)
+	if i32(a[0]) == query && u32(a[1]) == 0 {
+		return private | registerPrivate, nil
+	}
+	return 0, unix.EINVAL
+}
 
 // sysArchPrctl answers the codes that are not segment bases.
 func sysArchPrctl(t *task.Task, a *platform.Args) (uint64, error) {
