@@ -39,6 +39,9 @@ func (s *Set) SystemConsoles(names []string, stderr io.Writer) error {
 		}
 		klog.AddSink(tty.LogSink(t))
 	}
+	if system == nil {
+		system, _ = s.device("tty0")
+	}
 	if system != nil {
 		tty.SetConsole(system)
 	}
