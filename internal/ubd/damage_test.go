@@ -50,7 +50,7 @@ func TestDamagedHeaders(t *testing.T) {
 			for off := int64(0); off < min(d.Size(), 1<<20); off += bdev.SectorSize {
 				_, _ = d.ReadAt(p, off)
 			}
-			for _, off := range []int64{0, d.Size()/2 &^ (bdev.SectorSize - 1), d.Size() - bdev.SectorSize} {
+			for _, off := range []int64{0, d.Size() / 2 &^ (bdev.SectorSize - 1), d.Size() - bdev.SectorSize} {
 				if off >= 0 && d.Size() > 0 {
 					_, _ = d.WriteAt(p, off)
 				}
