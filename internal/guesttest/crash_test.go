@@ -151,9 +151,15 @@ func (d *crashDisk) round(initrd string, i int) {
 	}
 	d.claims = map[string][]string{}
 	for line := range strings.Lines(said) {
-		if f := strings.Fields(line); strings.HasSuffix(line, "\n") && len(f) > 1 {
-			d.claims[f[1]] = f
+		f := strings.Fields(line)
+		if !strings.HasSuffix(line, "\n") || len(f) < 2 {
+			continue
 		}
+		if len(f[0]) > 1 {
+			at := strings.Index(said, line)
+			t.Fatalf("round %d: a program of the guest failed, %d bytes before the end of its output: %s%s", i, len(said)-at, line, log.String())
+		}
+		d.claims[f[1]] = f
 	}
 	what := fmt.Sprintf("round %d, %d claims", i, len(d.claims))
 	d.repairs(what)

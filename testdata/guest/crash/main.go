@@ -16,6 +16,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -52,7 +53,8 @@ func number(s string) int {
 
 func try(err error) {
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "crash:", err)
+		_, _, line, _ := runtime.Caller(1)
+		fmt.Fprintf(os.Stderr, "crash: line %d: %v\n", line, err)
 		os.Exit(1)
 	}
 }
