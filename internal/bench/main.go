@@ -15,7 +15,9 @@ type options struct {
 	linux  string  // our kernel
 	uml    string  // the classic one
 	out    string  // report file
+	disk   string  // image of Debian, "" to leave it out
 	filter string  // only rows of ubench with this in their names
+	only   bool    // only the rows of disk
 	rounds int     // how often everything is measured
 	budget float64 // seconds for one row
 	pins   []bool  // which of the two modes
@@ -31,6 +33,8 @@ func main() {
 	flag.StringVar(&o.linux, "linux", "./linux", "the kernel to measure")
 	flag.StringVar(&o.uml, "uml", "linux.uml", "the classic User Mode Linux to compare with")
 	flag.StringVar(&o.out, "o", "", "write the report to this file too")
+	flag.StringVar(&o.disk, "disk", "build/debian.ext4", "an image of Debian with gcc and git, for the rows of disk work; none leaves them out")
+	flag.BoolVar(&o.only, "only-disk", false, "measure only the rows of disk work")
 	flag.StringVar(&o.filter, "run", "", "measure only rows of ubench with this in their names")
 	flag.IntVar(&o.rounds, "rounds", 3, "how often to measure")
 	flag.Float64Var(&o.budget, "t", 0.2, "seconds for one row")

@@ -39,7 +39,14 @@ var bars = map[string]bar{
 	"smp_2x_cpu_1000_ops": {classic: 1, host: 1.2},
 	"boot_exec_true":      {classic: 0.25},
 	"boot_rss":            {value: 60},
-	"sleepers_slowdown":   {value: 1.3},
+
+	"disk_untar":               {classic: 0.3},
+	"disk_find":                {classic: 0.3},
+	"disk_create_write_unlink": {classic: 0.3},
+	"disk_file_read_bw":        {classic: 1, host: 1.5},
+	"disk_boot_login":          {classic: 0.35},
+
+	"sleepers_slowdown": {value: 1.3},
 	// How much these differ between kernels only tells how they schedule.
 	"getppid_1000_sleepers": {},
 	"getppid_8_loopers":     {},

@@ -65,13 +65,19 @@ func prepare(o options, dir string) (*bench, error) {
 	if err := b.buildRoot(); err != nil {
 		return nil, err
 	}
-	b.systems = append(b.systems, system{"host", host, b.host})
+	if _, err := os.Stat(b.disk); err != nil {
+		b.notes = append(b.notes, fmt.Sprintf("Disk work was not measured: %v (make image builds one).", err))
+		b.disk = ""
+	} else if err := b.prepareDisk(); err != nil {
+		return nil, err
+	}
+	b.systems = append(b.systems, b.system("host", host, b.host))
 	if err := b.prepareUML(); err != nil {
 		b.notes = append(b.notes, fmt.Sprintf("linux.uml was not measured: %v", err))
 	} else {
-		b.systems = append(b.systems, system{"linux.uml", classic, b.classic})
+		b.systems = append(b.systems, b.system("linux.uml", classic, b.classic))
 	}
-	b.systems = append(b.systems, system{"ours", ours, b.ours})
+	b.systems = append(b.systems, b.system("ours", ours, b.ours))
 	return b, nil
 }
 
@@ -165,6 +171,22 @@ func (b *bench) umlArgs(init string) []string {
 		self = "/proc/self/exe"
 	}
 	return append(append([]string{self, launchOldRegs}, args...), noAVX)
+}
+
+// system is one whose rows are those of ubench and its like, and those of disks.
+func (b *bench) system(name string, column int, rest func(pinned bool) ([]row, error)) system {
+	return system{name, column, func(pinned bool) (rows []row, err error) {
+		if !b.only {
+			if rows, err = rest(pinned); err != nil {
+				return nil, err
+			}
+		}
+		if b.disk == "" || b.filter != "" {
+			return rows, nil
+		}
+		more, err := b.measureDisk(column, pinned)
+		return append(rows, more...), err
+	}}
 }
 
 func (b *bench) host(pinned bool) ([]row, error) {
