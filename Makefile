@@ -10,7 +10,7 @@ BUSYBOX := build/busybox
 # What the program also is when it is started under these names.
 TOOLS   := uml_mkcow uml_moo uml_mconsole uml_watchdog
 
-.PHONY: all linux userland test race lint fmt bench crash fuzz docs demo install help clean check-go
+.PHONY: all linux userland test race lint fmt bench crash fuzz docs image demo install help clean check-go
 
 all: linux ## Build ./linux with its built-in root (the default)
 
@@ -67,12 +67,26 @@ docs: ## Make docs/syscalls.md and the options in docs/linux.1 from the code
 	$(GO) test -run '^TestList$$' ./internal/kernel/syscalls -update
 	$(GO) test -run '^TestManual$$' ./internal/cmdline -update
 
-demo: linux ## A shell in a guest, as a normal user
-	@if [ "$$(id -u)" = 0 ] && command -v setpriv >/dev/null && id nobody >/dev/null 2>&1; then \
-		dir=$$(mktemp -d) && cp linux $$dir/linux && chown -R nobody $$dir && echo "Running as the user nobody: a guest needs no root. Type exit to leave." >&2; \
-		cd $$dir && HOME=$$dir setpriv --reuid nobody --clear-groups --no-new-privs ./linux quiet mem=256M; st=$$?; rm -rf $$dir; exit $$st; \
+DEBIAN   := build/debian.ext4
+PACKAGES ?= gcc,libc6-dev,make,git,sqlite3,psmisc,strace,gdb,libboost-regex1.74.0,less,vim-tiny,perl,python3,gawk,xz-utils,file,tmux
+image: linux ## An image of Debian in build/ (PACKAGES=...; needs debootstrap, fakeroot and a network, no root)
+	tools/mkdebian/mkdebian.sh -c build/debs -s 4G -p $(PACKAGES) $(DEBIAN)
+
+$(DEBIAN):
+	$(MAKE) image
+
+# With DEMO=debian the disk is a copy-on-write layer, so that the image stays as it is.
+DEMO ?=
+comma := ,
+DEMOARGS := quiet mem=256M $(if $(filter debian,$(DEMO)),ubd0=debian.cow$(comma)$(CURDIR)/$(DEBIAN))
+demo: linux $(if $(filter debian,$(DEMO)),$(DEBIAN)) ## A shell, or DEMO=debian: a login, in a guest of a normal user
+	@dir=$$(mktemp -d) && cp linux $$dir/linux && cd $$dir && trap 'rm -rf "$$dir"' EXIT && \
+	echo "$(if $(DEMO),Log in as root (password root) or user (password user); poweroff ends the guest.,Type exit to leave the guest.)" >&2 && \
+	if [ "$$(id -u)" = 0 ] && command -v setpriv >/dev/null && id nobody >/dev/null 2>&1; then \
+		chown -R nobody $$dir && echo "Running as the user nobody: a guest needs no root." >&2 && \
+		HOME=$$dir setpriv --reuid nobody --clear-groups --no-new-privs ./linux $(DEMOARGS); \
 	else \
-		echo "Type exit to leave the guest." >&2; ./linux quiet mem=256M; \
+		./linux $(DEMOARGS); \
 	fi
 
 install: linux ## Install the program, its other names and their manual pages below $(PREFIX)

@@ -286,9 +286,15 @@ func (in *inode) overwrite(p []byte, off int64, through bool) (n int, ok bool, e
 		in.writeMem(p, off)
 	}
 	t := now()
-	in.update(func(a *vfs.Attr) { a.Mtime, a.Ctime = t, t })
-	in.lazy.Store(true)
-	in.markDirty(true)
+	same := false
+	in.update(func(a *vfs.Attr) {
+		same = a.Mtime == t && a.Ctime == t
+		a.Mtime, a.Ctime = t, t
+	})
+	if !same {
+		in.lazy.Store(true)
+		in.markDirty(true)
+	}
 	return n, true, nil
 }
 

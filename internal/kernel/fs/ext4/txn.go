@@ -86,7 +86,15 @@ type txn struct {
 
 func newTxn(seq uint64) *txn { return &txn{seq: seq, bufs: map[uint64]*bdev.Buffer{}} }
 
-func now() unix.Timespec { return abi.NsecToTimespec(ktime.Realtime()) }
+// tick is how fine the times of files are. Linux stamps them by its clock interrupt (HZ=100 in User-Mode Linux), too: what
+// is written often has new times, and so has to be stored, once a tick.
+const tick = 10 * time.Millisecond
+
+// now is the time for files.
+func now() unix.Timespec {
+	t := ktime.Realtime()
+	return abi.NsecToTimespec(t - t%int64(tick))
+}
 
 // begin starts a change of metadata: w.mu and w.handle are held until end. EROFS if the file system is read-only.
 func (sb *superBlock) begin() error {
