@@ -4,7 +4,6 @@ package coredump
 
 import (
 	"encoding/binary"
-	"errors"
 
 	"golang.org/x/sys/unix"
 
@@ -93,7 +92,13 @@ func Write(out Output, p *Process, read func(b []byte, addr uint64) (int, error)
 		head = appendPhdr(head, 1, elfFlags(r.Prot), off, r.Start, r.Dump, r.End-r.Start, abi.PageSize) // PT_LOAD
 		off += r.Dump
 	}
-	if err := errors.Join(out.Write(head), out.Write(notes), out.Zero(dataOff-noteOff-uint64(len(notes)))); err != nil {
+	if err := out.Write(head); err != nil {
+		return err
+	}
+	if err := out.Write(notes); err != nil {
+		return err
+	}
+	if err := out.Zero(dataOff - noteOff - uint64(len(notes))); err != nil {
 		return err
 	}
 	buf := make([]byte, 64*abi.PageSize)
