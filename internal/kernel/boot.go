@@ -27,6 +27,7 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/fs/tmpfs"
 	"github.com/user-mode-linux/linux/internal/kernel/ipc/mqueue"
 	"github.com/user-mode-linux/linux/internal/kernel/klog"
+	"github.com/user-mode-linux/linux/internal/kernel/ktime"
 	"github.com/user-mode-linux/linux/internal/kernel/loop"
 	"github.com/user-mode-linux/linux/internal/kernel/mm"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
@@ -158,6 +159,9 @@ func (k *Kernel) Boot(p platform.Platform) error {
 	system.SetMemory(func() system.Memory { return memory(t.MM.Acct) })
 	go t.WatchMemory(t.MM.Acct)
 	tmpfs.NewMemfile, tmpfs.TotalPages = p.NewMemfile, k.cfg.Memory/abi.PageSize
+	vfs.SendIO = t.SendIO
+	ktime.Stepped = p.SetClockOffset
+	tmpfs.CountMapped = t.MM.CountMapped
 	ext4.NewMemfile = p.NewMemfile
 	ext4.Panic = t.Panic
 	k.register()

@@ -5,7 +5,8 @@
 // # Concepts
 //
 // A stub is a host process that runs guest code. It has no privileges, no descriptors that it can use, and no memory but
-// what Thread.Map gave it and the stub area (stub.go): a page of code for us, lists of calls, and the host's vDSO.
+// what Thread.Map gave it and the stub area (stub.go): a page of code for us, lists of calls, and the guests' vDSO
+// with the host's, which it calls (vdso.go).
 //
 // A shard is one OS thread, the tracer, and the stubs that it traces. They descend from a family (family.go): the keeper,
 // which owns the descriptor table that all of them share, and the zygote, which has the seccomp filter (filter.go) and
@@ -39,5 +40,5 @@
 // # What it does not do
 //
 // It keeps no books of mappings: the host's page tables are the truth. It does not know guest process ids, signals or
-// files. It does not change the clocks that the host's vDSO and native futex timeouts use.
+// files.
 package skas

@@ -10,9 +10,6 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/user-mode-linux/linux/internal/kernel/platform"
-	"github.com/user-mode-linux/linux/internal/kernel/uio"
 )
 
 // A family is what a shard's stubs descend from. Both processes are made from a fresh execution of our own binary that is
@@ -23,10 +20,10 @@ import (
 // The zygote was cloned from it, has the filter, and is held at a clone for ever; stubs are its children.
 type family struct {
 	keeper, zygote int
-	bell           int // a thread of the keeper that sleeps
-	listener       int // of the filter, in the kernel process
-	sock           int // to the keeper
-	vdso           vmArea
+	bell           int     // a thread of the keeper that sleeps
+	listener       int     // of the filter, in the kernel process
+	sock           int     // to the keeper
+	vdso           uint64  // where the host's is, 0 if it could not be moved
 	flags          uintptr // with which the filter was installed
 	deaf           bool    // the keeper did not read its requests; guarded by Platform.fileMu
 }
@@ -192,7 +189,7 @@ func (f *family) empty(in *injector) error {
 	steps := [][]uint64{
 		{unix.SYS_MMAP, stubCode, pageSize, rw, anon, ^uint64(0), 0},
 		{unix.SYS_MMAP, stubScratch, 4 * pageSize, rw, anon, ^uint64(0), 0},
-		{unix.SYS_MMAP, stubOps, stubOpsSize, unix.PROT_READ, unix.MAP_SHARED | unix.MAP_FIXED_NOREPLACE, 1, 0},
+		{unix.SYS_MMAP, stubOps, stubMemSize, unix.PROT_READ, unix.MAP_SHARED | unix.MAP_FIXED_NOREPLACE, 1, 0},
 	}
 	for _, c := range steps {
 		if _, err := in.call(c[0], c[1:]...); err != nil {
@@ -204,6 +201,9 @@ func (f *family) empty(in *injector) error {
 	}
 	if _, err := in.call(unix.SYS_MPROTECT, stubCode, pageSize, unix.PROT_READ|unix.PROT_EXEC); err != nil {
 		return err
+	}
+	if err := f.mapImage(in); err != nil {
+		return fmt.Errorf("mapping the vDSO: %w", err)
 	}
 	in.rip = routine(routineSyscall)
 	in.regs.Rsp, in.regs.Fs_base, in.regs.Gs_base = 0, 0, 0
@@ -221,7 +221,7 @@ func (f *family) empty(in *injector) error {
 }
 
 // moveVDSO moves the host's vDSO to an address that is the same in all shards. A host that seals it keeps it, and the
-// guests get none.
+// guests get none, as theirs calls it (vdso.go).
 func (f *family) moveVDSO(in *injector, maps []vmArea) {
 	var first uint64
 	for _, a := range maps {
@@ -233,25 +233,14 @@ func (f *family) moveVDSO(in *injector, maps []vmArea) {
 			to := stubVDSO + a.start - first
 			const flags = unix.MREMAP_MAYMOVE | unix.MREMAP_FIXED
 			if _, err := in.call(unix.SYS_MREMAP, a.start, a.end-a.start, a.end-a.start, flags, to); err != nil {
-				f.vdso = vmArea{}
+				f.vdso = 0
 				return
 			}
 			if a.name == "[vdso]" {
-				f.vdso = vmArea{start: to, end: to + a.end - a.start}
+				f.vdso = to
 			}
 		}
 	}
-}
-
-// readVDSO reads what moveVDSO has moved.
-func (f *family) readVDSO() platform.VDSO {
-	if f.vdso.start == 0 {
-		return platform.VDSO{}
-	}
-	v := platform.VDSO{Addr: f.vdso.start, Image: make([]byte, f.vdso.end-f.vdso.start)}
-	n, _ := processVM(unix.SYS_PROCESS_VM_READV, f.zygote, v.Image, []uio.Range{{Addr: v.Addr, Len: uint64(len(v.Image))}})
-	v.Image = v.Image[:n]
-	return v
 }
 
 // blockTop makes sure that the host chooses addresses below userMax for mmap without an address: without address space
@@ -351,7 +340,7 @@ func (f *family) fork(in *injector, filter []unix.SockFilter) error {
 		return err
 	}
 	zin := &injector{pid: f.zygote, rip: in.rip, regs: in.regs}
-	for _, a := range [][2]uint64{{stubCode, pageSize}, {stubOps, stubOpsSize}} {
+	for _, a := range [][2]uint64{{stubCode, pageSize}, {stubOps, stubMemSize}, {stubImage, pageSize}} {
 		zin.call(unix.SYS_MSEAL, a[0], a[1], 0) // Linux 6.10
 	}
 	if filter != nil {

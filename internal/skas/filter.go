@@ -79,6 +79,8 @@ const (
 	allow           // native
 	fallback        // not native: by trace or notify, as the table says
 	notify          // an injected file mapping (mapops.go)
+	timed           // a futex wait until a time of CLOCK_REALTIME (futex.go)
+	plain           // another futex call
 )
 
 // rules are the argument checks of the native lane: each ends in a jump to allow or falls through to fallback. A call
@@ -132,9 +134,19 @@ func oneOf(b *bpf, arg int, values ...uint32) {
 	}
 }
 
-// futexRule allows the operations that compare no thread ids. Absolute timeouts are the host's: the guest's clocks are
-// the host's clocks.
+// futexRule allows the operations that compare no thread ids. Those that wait for a time of CLOCK_REALTIME, which the guest
+// can set, are allowed by the tracer.
 func futexRule(b *bpf) {
+	b.load(argLow(1))
+	b.and(^uint32(futexPrivate))
+	b.unless(unix.BPF_JEQ, futexWaitBitset|futexRealtime, plain)
+	b.load(argLow(3))
+	b.unless(unix.BPF_JEQ, 0, timed)
+	b.load(argHigh(3))
+	b.when(unix.BPF_JEQ, 0, allow)
+	b.label(timed)
+	b.ret(retTrace)
+	b.label(plain)
 	b.load(argLow(1))
 	b.and(^uint32(128 | 256))                           // FUTEX_PRIVATE_FLAG, FUTEX_CLOCK_REALTIME
 	for _, op := range []uint32{0, 1, 3, 4, 5, 9, 10} { // WAIT WAKE REQUEUE CMP_REQUEUE WAKE_OP WAIT_BITSET WAKE_BITSET

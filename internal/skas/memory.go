@@ -58,6 +58,15 @@ func (as *addressSpace) others() []int {
 
 const iovMax = 1024 // IOV_MAX
 
+// guestMemory reports whether a call may copy a range: the stub area is no memory of the guest, but for its vDSO, which can be
+// read.
+func guestMemory(nr uintptr, addr, n uint64) bool {
+	if nr == unix.SYS_PROCESS_VM_READV && addr >= stubImage && addr < stubImage+pageSize {
+		return n <= stubImage+pageSize-addr
+	}
+	return addr < userMax && n <= userMax-addr
+}
+
 // access copies between p and guest memory; it returns how much was copied.
 func (as *addressSpace) access(nr uintptr, p []byte, r []uio.Range) (int, error) {
 	done := 0
@@ -65,8 +74,7 @@ func (as *addressSpace) access(nr uintptr, p []byte, r []uio.Range) (int, error)
 		piece := r[:min(len(r), iovMax)]
 		want := uint64(0)
 		for i := range piece {
-			// The stub area is no memory of the guest.
-			if piece[i].Addr >= userMax || piece[i].Len > userMax-piece[i].Addr {
+			if !guestMemory(nr, piece[i].Addr, piece[i].Len) {
 				piece = piece[:i]
 				break
 			}
@@ -149,7 +157,7 @@ func (as *addressSpace) accessPieces(nr uintptr, p [][]byte, addr uint64) (int, 
 		var local [maxPieces]syscall.Iovec
 		k, want := localPieces(&local, p)
 		p = p[k:]
-		if addr >= userMax || want > userMax-addr {
+		if !guestMemory(nr, addr, want) {
 			return done, unix.EFAULT
 		}
 		if want == 0 {
@@ -187,19 +195,9 @@ func (as *addressSpace) Mappings() ([]platform.Mapping, error) {
 		for i := range areas {
 			a := &areas[i]
 			m := platform.Mapping{Start: a.start, End: a.end, Off: a.off}
-			switch a.name {
-			case "[vdso]":
-				m.VDSO = true
-			case "[vvar]", "[vvar_vclock]":
-				m.VVAR = true
-			case "[heap]":
-				m.Heap = true
-			case "[vsyscall]":
+			m.VDSO, m.Heap = a.start == stubImage, a.name == "[heap]"
+			if a.end > userMax && !m.VDSO {
 				continue
-			default:
-				if a.end > userMax {
-					continue
-				}
 			}
 			for k, c := range []byte("rwx") {
 				if a.perms[k] == c {

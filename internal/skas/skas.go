@@ -56,8 +56,12 @@ type Platform struct {
 	caps       *Capabilities
 	filter     []unix.SockFilter
 
-	ops     []byte // the stubs' stubOps, here writable
+	ops     []byte // the stubs' stubOps and clock page, here writable
 	opsFree chan int
+	offset  atomic.Int64 // of the guest's real time
+
+	slotMu sync.Mutex
+	slots  []int // free futexSlots
 
 	hostBrk bool
 
@@ -96,16 +100,19 @@ func New(cfg Config, h platform.Handler) (*Platform, error) {
 	}
 	defer unix.Close(rw)
 	defer unix.Close(ro)
-	if err := unix.Ftruncate(rw, stubOpsSize); err != nil {
+	if err := unix.Ftruncate(rw, stubMemSize); err != nil {
 		return nil, err
 	}
-	p.ops, err = unix.Mmap(rw, 0, stubOpsSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	p.ops, err = unix.Mmap(rw, 0, stubMemSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return nil, err
 	}
 	p.opsFree = make(chan int, stubOpsSize/opsSlotSize)
 	for i := range cap(p.opsFree) {
 		p.opsFree <- i
+	}
+	for i := range futexSlots {
+		p.slots = append(p.slots, i)
 	}
 	p.monitor.init(p)
 	var filter []unix.SockFilter // what the stubs get
@@ -125,7 +132,10 @@ func New(cfg Config, h platform.Handler) (*Platform, error) {
 			s.lead.start(s)
 		}
 	}
-	p.vdso = p.shards[0].fam.readVDSO()
+	if page := p.clockPage(); page != nil {
+		copy(p.ops[stubClock-stubOps:], page)
+		p.vdso = platform.VDSO{Addr: stubImage, Image: vdsoImage()}
+	}
 	return p, nil
 }
 

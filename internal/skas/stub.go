@@ -9,6 +9,7 @@ const (
 	routineCAS
 	routineKeeper
 	routinePause
+	routineWait
 	numRoutines
 
 	routineSize = 256
@@ -21,9 +22,13 @@ const (
 	stubBase = 0x7fff_1000_0000
 	stubEnd  = stubBase + 0x100_0000
 
-	stubCode    = stubBase             // code, read and execute, one page
-	stubOps     = stubBase + 0x1_0000  // lists of calls for routineBatch: a shared memory object, here read-only
-	stubOpsSize = 0x1_0000             //
+	stubCode    = stubBase              // code, read and execute, one page
+	stubOps     = stubBase + 0x1_0000   // lists of calls for routineBatch: a shared memory object, here read-only
+	stubOpsSize = 0x1_0000              //
+	stubClock   = stubOps + stubOpsSize // the clock page of the vDSO (vdso.go), of the same object
+	stubImage   = stubBase + 0x6_0000   // the guests' vDSO, read and execute, one page
+	stubSlots   = stubClock + pageSize  // futexSlots, of the same object
+	stubMemSize = stubOpsSize + pageSize + futexSlots*futexSlotSize
 	stubScratch = stubBase + 0x8_0000  // keeper and zygote before it is filtered: arguments in memory
 	stubVDSO    = stubBase + 0x10_0000 // the host's [vvar] and [vdso], moved here
 

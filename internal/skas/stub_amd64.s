@@ -88,6 +88,14 @@ end:
 	SYSCALL
 	BYTE $0xCC
 
+// stubWait ends a futex wait whose timeout lies in a futexSlot at R10: it restores R10 from there and goes back. The host
+// makes an interrupted wait again at the SYSCALL. futex.go knows the length of each instruction.
+TEXT ·stubWait(SB), NOSPLIT|NOFRAME, $0
+	SYSCALL
+	MOVQ 24(R10), CX
+	MOVQ 16(R10), R10
+	JMP CX
+
 // The addresses of the routines, in the order of the constants in stub.go.
 DATA ·stubRoutines+0(SB)/8, $·stubSyscall(SB)
 DATA ·stubRoutines+8(SB)/8, $·stubSpin(SB)
@@ -96,4 +104,5 @@ DATA ·stubRoutines+24(SB)/8, $·stubBatch(SB)
 DATA ·stubRoutines+32(SB)/8, $·stubCAS(SB)
 DATA ·stubRoutines+40(SB)/8, $·stubKeeper(SB)
 DATA ·stubRoutines+48(SB)/8, $·stubPause(SB)
-GLOBL ·stubRoutines(SB), RODATA|NOPTR, $56
+DATA ·stubRoutines+56(SB)/8, $·stubWait(SB)
+GLOBL ·stubRoutines(SB), RODATA|NOPTR, $64

@@ -86,6 +86,9 @@ func (s *shard) syscallStop(t *Thread) {
 	t.nr = int32(r.Orig_rax)
 	t.args = platform.Args{r.Rdi, r.Rsi, r.Rdx, r.R10, r.R8, r.R9}
 	decision := t.judge()
+	if isTimedWait(r) {
+		decision = retAllow
+	}
 	exits := t.letRun && isExit(t.nr)
 	if decision == retAllow && t.watched() && !t.approved {
 		t.stop = stopEntry
@@ -97,6 +100,13 @@ func (s *shard) syscallStop(t *Thread) {
 		if emulated {
 			s.again(t)
 			return
+		}
+		if off := s.p.offset.Load(); off != 0 && isTimedWait(r) && s.p.takeSlot(t) {
+			var b [16]byte
+			if n, _ := t.as.ReadAt(b[:], r.R10); n == len(b) {
+				t.useSlot(b[:], off)
+				_ = ptraceSetRegs(t.tid, r)
+			}
 		}
 		// Not SYSEMU: newer hosts would skip this call too.
 		t.letRun, t.exitDue = false, true
@@ -218,7 +228,11 @@ func (s *shard) watchStop(t *Thread) {
 	if entry {
 		r := &t.regs
 		args := platform.Args{r.Rdi, r.Rsi, r.Rdx, r.R10, r.R8, r.R9}
-		switch runFilter(t.p.filter, int32(r.Orig_rax), info.arch, &args) {
+		decision := runFilter(t.p.filter, int32(r.Orig_rax), info.arch, &args)
+		if isTimedWait(r) {
+			decision = retAllow
+		}
+		switch decision {
 		case retAllow:
 		case retNotify, retTrace:
 			if platform.Watching(t.watching.Load()) == platform.WatchAll {

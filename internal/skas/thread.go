@@ -102,6 +102,10 @@ type Thread struct {
 
 	ev platform.Event
 
+	// slot is one more than the number of the thread's futexSlot, 0 if it has none. Owned by whoever the stopped thread
+	// belongs to.
+	slot int
+
 	watching atomic.Uint32 // a platform.Watching
 	blocked  blockedLink
 }

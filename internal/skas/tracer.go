@@ -71,6 +71,7 @@ func (s *shard) bury(t *Thread) {
 	t.mu.Lock()
 	t.state = dead
 	t.mu.Unlock()
+	s.p.freeSlot(t)
 	delete(s.poolTids, t.tid)
 	s.p.threads.slot(t.tid).CompareAndSwap(t, nil)
 	t.as.remove(t.tid)
@@ -85,6 +86,7 @@ func (t *Thread) takeStopped(kind stopKind) bool {
 	if ptraceGetRegs(t.tid, &t.regs) != nil {
 		return false
 	}
+	t.leaveRoutine()
 	if t.trapFlag {
 		t.trapFlag = false
 		t.regs.Eflags &^= eflagsTrap
@@ -104,6 +106,10 @@ func (s *shard) callStop(t *Thread) {
 	r := &t.regs
 	t.nr = int32(r.Orig_rax)
 	t.args = platform.Args{r.Rdi, r.Rsi, r.Rdx, r.R10, r.R8, r.R9}
+	if s.fam.listener >= 0 && isTimedWait(r) {
+		s.timedWait(t)
+		return
+	}
 	s.runCallHandler(t, true)
 }
 
@@ -342,6 +348,9 @@ func (s *shard) resume(t *Thread) {
 	}
 	step := t.step
 	t.state = running
+	if t.kicked && !isExit(t.nr) {
+		t.signalLocked() // of a wait that the host carries out
+	}
 	t.mu.Unlock()
 	if t.letRun && t.stop != stopCall {
 		// HostExit where the call is skipped already: it is made once more (and judged by letRun then).

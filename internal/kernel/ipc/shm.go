@@ -78,8 +78,8 @@ type segmentMapping struct {
 }
 
 // Mapped implements vfs.Mapping.
-func (m *segmentMapping) Mapped(delta int) {
-	m.Mapping.Mapped(delta)
+func (m *segmentMapping) Mapped(delta int, write bool) {
+	m.Mapping.Mapped(delta, write)
 	m.s.mapped(delta)
 }
 

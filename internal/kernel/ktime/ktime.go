@@ -1,10 +1,12 @@
 // Package ktime reads the guest's clocks.
 //
 // The guest's CLOCK_MONOTONIC is the host's, so that the vDSO, native futex timeouts and the kernel agree; uptime and
-// CLOCK_BOOTTIME count from the guest's boot. CLOCK_REALTIME is the host's.
+// CLOCK_BOOTTIME count from the guest's boot. CLOCK_REALTIME is the host's, and what the guest has set it forward or back.
 package ktime
 
 import (
+	"sync"
+	"sync/atomic"
 	"time"
 	_ "unsafe" // for go:linkname
 )
@@ -18,10 +20,62 @@ var bootMono = nanotime()
 func Monotonic() int64 { return nanotime() }
 
 // Realtime is CLOCK_REALTIME in nanoseconds since 1970.
-func Realtime() int64 { return time.Now().UnixNano() }
+func Realtime() int64 { return time.Now().UnixNano() + clock.offset.Load() }
 
 // Now is CLOCK_REALTIME.
-func Now() time.Time { return time.Now() }
+func Now() time.Time { return time.Now().Add(time.Duration(clock.offset.Load())) }
+
+// clock is by how much the guest's CLOCK_REALTIME is ahead of the host's, and who wants to know when it is set.
+var clock struct {
+	offset atomic.Int64
+	setMu  sync.Mutex // held while it is set
+	mu     sync.Mutex
+	subs   map[*Setting]struct{}
+}
+
+// Setting is told when CLOCK_REALTIME has been set, and by how many nanoseconds it went forward. Func is called without
+// locks, and may be called once more after Unsubscribe has returned.
+type Setting struct{ Func func(delta int64) }
+
+// Subscribe registers s, Unsubscribe ends that. Both may be called again and again.
+func (s *Setting) Subscribe() {
+	clock.mu.Lock()
+	defer clock.mu.Unlock()
+	if clock.subs == nil {
+		clock.subs = map[*Setting]struct{}{}
+	}
+	clock.subs[s] = struct{}{}
+}
+
+// Unsubscribe ends Subscribe.
+func (s *Setting) Unsubscribe() {
+	clock.mu.Lock()
+	delete(clock.subs, s)
+	clock.mu.Unlock()
+}
+
+// Stepped is told first when CLOCK_REALTIME has been set, with by how much it is ahead of the host's then. Set once at
+// boot.
+var Stepped func(offset int64)
+
+// Step moves CLOCK_REALTIME by delta nanoseconds.
+func Step(delta int64) {
+	clock.setMu.Lock()
+	defer clock.setMu.Unlock()
+	now := clock.offset.Add(delta)
+	if Stepped != nil {
+		Stepped(now)
+	}
+	clock.mu.Lock()
+	list := make([]*Setting, 0, len(clock.subs))
+	for s := range clock.subs {
+		list = append(list, s)
+	}
+	clock.mu.Unlock()
+	for _, s := range list {
+		s.Func(delta)
+	}
+}
 
 // Uptime is the time since the guest booted.
 func Uptime() time.Duration { return time.Duration(nanotime() - bootMono) }

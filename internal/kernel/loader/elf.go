@@ -2,6 +2,7 @@ package loader
 
 import (
 	"encoding/binary"
+	"math"
 
 	"golang.org/x/sys/unix"
 
@@ -85,7 +86,7 @@ func parseELF(head []byte, size, userMax uint64, read reader) (*elf, error) {
 		var err error
 		switch le.Uint32(ph) {
 		case ptLoad:
-			err = e.addSegment(s, size, userMax)
+			err = e.addSegment(s, userMax)
 		case ptInterp:
 			if e.interp == "" {
 				e.interp, err = readInterp(head, s, size, read)
@@ -109,13 +110,13 @@ func parseELF(head []byte, size, userMax uint64, read reader) (*elf, error) {
 	return e, nil
 }
 
-// addSegment checks and adds a PT_LOAD entry.
-func (e *elf) addSegment(s segment, size, userMax uint64) error {
+// addSegment checks and adds a PT_LOAD entry. The file may end inside it: what is missing gives SIGBUS when it is used.
+func (e *elf) addSegment(s segment, userMax uint64) error {
 	if s.memsz == 0 {
 		return nil
 	}
 	switch {
-	case s.filesz > s.memsz || s.off > size || s.filesz > size-s.off:
+	case s.filesz > s.memsz || s.off > math.MaxInt64/2:
 		return unix.ENOEXEC
 	case s.memsz > userMax || s.vaddr > userMax-s.memsz:
 		return unix.ENOMEM
@@ -139,8 +140,11 @@ func (e *elf) addSegment(s segment, size, userMax uint64) error {
 
 // readInterp reads the path in PT_INTERP.
 func readInterp(head []byte, s segment, size uint64, read reader) (string, error) {
-	if s.filesz < 2 || s.filesz > pathMax || s.off > size || s.filesz > size-s.off {
+	if s.filesz < 2 || s.filesz > pathMax {
 		return "", unix.ENOEXEC
+	}
+	if s.off > size || s.filesz > size-s.off {
+		return "", unix.EIO
 	}
 	p := make([]byte, s.filesz)
 	if s.off+s.filesz <= uint64(len(head)) {

@@ -185,7 +185,7 @@ func (m *MM) checkLockLocked(c vfs.Caller, old, addr, n uint64) error {
 	if addr != 0 {
 		total -= m.locked.within(old, old+n)
 	}
-	if total+n > limit {
+	if total > limit || n > limit-total {
 		return unix.ENOMEM
 	}
 	return nil
@@ -207,12 +207,13 @@ func (m *MM) Locked(start, end uint64) uint64 {
 	return m.locked.within(start, end)
 }
 
-// lockBounds checks and rounds the range of mlock and munlock.
-func (m *MM) lockBounds(addr, n uint64) (start, end uint64, err error) {
-	if addr+n < addr {
-		return 0, 0, unix.EINVAL
+// lockBounds checks and rounds the range of mlock and munlock, after may has agreed to the rounded size.
+func (m *MM) lockBounds(addr, n uint64, may func(start, n uint64) error) (start, end uint64, err error) {
+	start, n = abi.PageDown(addr), abi.PageUp(n+addr%abi.PageSize)
+	if err := may(start, n); err != nil {
+		return 0, 0, err
 	}
-	start, end = abi.PageDown(addr), abi.PageUp(addr+n)
+	end = start + n
 	if end < start {
 		return 0, 0, unix.EINVAL
 	}
@@ -227,11 +228,8 @@ func (m *MM) Mlock(c vfs.Caller, addr, n uint64, flags int32) error {
 	if flags&^unix.MLOCK_ONFAULT != 0 {
 		return unix.EINVAL
 	}
-	start, end, err := m.lockBounds(addr, n)
+	start, end, err := m.lockBounds(addr, n, func(start, n uint64) error { return m.checkLock(c, start, start, n) })
 	if err != nil {
-		return err
-	}
-	if err := m.checkLock(c, start, start, end-start); err != nil {
 		return err
 	}
 	if start == end {
@@ -250,7 +248,7 @@ func (m *MM) Mlock(c vfs.Caller, addr, n uint64, flags int32) error {
 
 // Munlock implements munlock(2).
 func (m *MM) Munlock(addr, n uint64) error {
-	start, end, err := m.lockBounds(addr, n)
+	start, end, err := m.lockBounds(addr, n, func(uint64, uint64) error { return nil })
 	if err != nil || start == end {
 		return err
 	}

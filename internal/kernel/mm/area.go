@@ -10,22 +10,23 @@ import (
 // FileMap is the file of one mmap call. The areas that the mapping is split into, and their copies in forked address
 // spaces, share it.
 type FileMap struct {
-	m    vfs.Mapping
-	f    *vfs.File
-	refs atomic.Int32
+	m     vfs.Mapping
+	f     *vfs.File
+	write bool // shared, and the descriptor was writable
+	refs  atomic.Int32
 }
 
-func newFileMap(m vfs.Mapping, f *vfs.File) *FileMap {
-	b := &FileMap{m: m, f: f.IncRef()}
+func newFileMap(m vfs.Mapping, f *vfs.File, write bool) *FileMap {
+	b := &FileMap{m: m, f: f.IncRef(), write: write}
 	b.refs.Store(1)
-	m.Mapped(1)
+	m.Mapped(1, write)
 	return b
 }
 
 // Put drops a reference. It may sleep.
 func (b *FileMap) Put() {
 	if b.refs.Add(-1) == 0 {
-		b.m.Mapped(-1)
+		b.m.Mapped(-1, b.write)
 		b.f.DecRef()
 	}
 }
@@ -49,6 +50,8 @@ func (a area) part(lo, hi uint64) area {
 // book is a sorted list of disjoint areas.
 type book struct {
 	areas []area
+	all   []area // areas with unused places in front of it; see replace
+	front int    // how many
 	// full is a range without a free byte, from low up to the top that gap was last asked about, which need not be searched
 	// again.
 	full span
@@ -109,13 +112,45 @@ func (k *book) cut(start, end uint64) {
 	for _, a := range k.areas[i:j] {
 		k.dead = append(k.dead, a.b)
 	}
-	k.areas = slices.Replace(k.areas, i, j, keep[:n]...)
+	k.replace(i, j, keep[:n]...)
+}
+
+// set makes list the areas.
+func (k *book) set(list []area) { k.areas, k.all, k.front = list, list, 0 }
+
+// replace is slices.Replace, but moves whichever side of the list is shorter: file mappings are mostly made downwards, each
+// below all others, and there can be tens of thousands.
+func (k *book) replace(i, j int, with ...area) {
+	if i >= len(k.areas)-j {
+		room := cap(k.areas)
+		if k.areas = slices.Replace(k.areas, i, j, with...); cap(k.areas) != room {
+			k.set(k.areas)
+		} else {
+			k.all = k.all[:k.front+len(k.areas)]
+		}
+		return
+	}
+	grow := len(with) - (j - i)
+	if grow > k.front {
+		room := len(k.areas) + 16
+		list := make([]area, room+len(k.areas), room+len(k.areas)+16)
+		copy(list[room:], k.areas)
+		k.all, k.front = list, room
+	}
+	front := k.front - grow
+	copy(k.all[front:], k.all[k.front:k.front+i])
+	copy(k.all[front+i:], with)
+	if grow < 0 {
+		clear(k.all[k.front:front])
+	}
+	k.areas, k.front = k.all[front:], front
 }
 
 // insert enters a, in place of whatever was there, and takes over its reference.
 func (k *book) insert(a area) {
 	k.cut(a.start, a.end)
-	k.areas = slices.Insert(k.areas, k.from(a.start), a)
+	i := k.from(a.start)
+	k.replace(i, i, a)
 }
 
 // gap finds n free bytes in the books, as high as possible below top.

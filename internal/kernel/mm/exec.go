@@ -14,7 +14,7 @@ func NewFileMap(c vfs.Caller, f *vfs.File) (*FileMap, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newFileMap(vm, f), nil
+	return newFileMap(vm, f, false), nil
 }
 
 // Extents resolves file pages for a private mapping.

@@ -2,6 +2,7 @@ package mm
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
@@ -43,5 +44,35 @@ func TestGap(t *testing.T) {
 			}
 		}
 		k.dead = nil
+	}
+}
+
+// TestBookReplace compares with slices.Replace.
+func TestBookReplace(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	var k book
+	var want []area
+	next := uint64(1)
+	for range 3000 {
+		i := rng.IntN(len(want) + 1)
+		if rng.IntN(2) == 0 {
+			i = min(i, 3) // mostly in front
+		}
+		j := min(i+rng.IntN(3), len(want))
+		with := make([]area, rng.IntN(4))
+		for n := range with {
+			with[n].start = next
+			next++
+		}
+		want = slices.Replace(want, i, j, with...)
+		k.replace(i, j, with...)
+		if !slices.Equal(k.areas, want) {
+			t.Fatalf("replace(%d, %d, %d areas): %v, want %v", i, j, len(with), k.areas, want)
+		}
+		for _, a := range k.all[:k.front] {
+			if a != (area{}) {
+				t.Fatal("the places in front keep something alive")
+			}
+		}
 	}
 }

@@ -15,7 +15,7 @@ type Region struct {
 	Off        uint64
 	Dev, Ino   uint64
 	// File is the mapped file (valid for its name only: there is no reference), or nil. Name is for what is no file:
-	// "[heap]", "[stack]", "[vdso]", "[vvar]".
+	// "[heap]", "[stack]", "[vdso]".
 	File *vfs.File
 	Name string
 }
@@ -31,7 +31,7 @@ func (m *MM) Maps() ([]Region, error) {
 	}
 	out := make([]Region, 0, len(host))
 	for _, h := range host {
-		if h.End > m.host.UserMax && !h.VDSO && !h.VVAR {
+		if h.End > m.host.UserMax && !h.VDSO {
 			continue
 		}
 		if h.File == (platform.FileID{}) {
@@ -72,8 +72,6 @@ func (m *MM) anonRegion(h platform.Mapping) Region {
 	switch {
 	case h.VDSO:
 		r.Name = "[vdso]"
-	case h.VVAR:
-		r.Name = "[vvar]"
 	case h.Heap || m.brk > m.startBrk && h.Start < m.brk && h.End > m.startBrk:
 		r.Name = "[heap]"
 	case h.Start <= m.layout.StartStack && m.layout.StartStack < h.End:

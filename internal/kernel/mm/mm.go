@@ -143,7 +143,7 @@ func (m *MM) Fork(t platform.Thread, clone func() (platform.Thread, error)) (*MM
 	c.refs.Store(1)
 	m.host.Acct.add(c)
 	if len(m.book.areas) > 0 {
-		c.book.areas = append(make([]area, 0, len(m.book.areas)+8), m.book.areas...)
+		c.book.set(append(make([]area, 0, len(m.book.areas)+8), m.book.areas...))
 	}
 	for _, a := range c.book.areas {
 		a.b.refs.Add(1)

@@ -223,10 +223,15 @@ func (m *MM) run(t platform.Thread, op platform.MapOp) error {
 func (m *MM) mapFile(t platform.Thread, c vfs.Caller, r *mapping) (uint64, error) {
 	a := area{off: r.off, shared: r.shared, write: r.shared && r.f.Writable()}
 	vm, err := vfs.MapFile(c, r.f, a.shared, a.write, r.prot&unix.PROT_EXEC != 0)
+	if err == unix.EPERM && a.write && r.prot&unix.PROT_WRITE == 0 {
+		// A sealed file can be mapped for reading, and the mapping never becomes writable.
+		a.write = false
+		vm, err = vfs.MapFile(c, r.f, a.shared, false, r.prot&unix.PROT_EXEC != 0)
+	}
 	if err != nil {
 		return 0, err
 	}
-	a.b = newFileMap(vm, r.f)
+	a.b = newFileMap(vm, r.f, a.write)
 	ext, err := vm.Extents(r.off, r.n, a.shared, a.write)
 	if err != nil {
 		a.b.Put()

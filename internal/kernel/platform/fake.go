@@ -29,10 +29,14 @@ const (
 // NewFake makes a Fake.
 func NewFake() *Fake { return &Fake{files: map[*HostFile]*fakeMemfile{}} }
 
-func (f *Fake) NumCPU() int      { return 1 }
-func (f *Fake) UserMax() uint64  { return fakeUserMax }
-func (f *Fake) VDSO() VDSO       { return VDSO{} }
-func (f *Fake) HostBrk() bool    { return false }
+func (f *Fake) NumCPU() int     { return 1 }
+func (f *Fake) UserMax() uint64 { return fakeUserMax }
+func (f *Fake) VDSO() VDSO      { return VDSO{} }
+func (f *Fake) HostBrk() bool   { return false }
+
+// SetClockOffset has nobody to tell.
+func (f *Fake) SetClockOffset(int64) {}
+
 func (f *Fake) Describe() string { return "fake" }
 func (f *Fake) Freeze()          {}
 func (f *Fake) Frozen() bool     { return true }

@@ -152,7 +152,7 @@ type Handler interface {
 	Exited(t Thread, ws unix.WaitStatus, ru *unix.Rusage)
 }
 
-// VDSO is the host's vDSO, which lies above the guest's memory in all processes. Addr is 0 if there is none.
+// VDSO is a vDSO (vdso(7)), which lies above the guest's memory in all processes. Addr is 0 if there is none.
 type VDSO struct {
 	Addr  uint64
 	Image []byte // what is there; the same in all processes, and never written
@@ -171,6 +171,8 @@ type Platform interface {
 	UserMax() uint64
 	// VDSO is the vDSO of every new process.
 	VDSO() VDSO
+	// SetClockOffset tells the vDSO by how many nanoseconds the guest's real time is ahead of the host's.
+	SetClockOffset(ns int64)
 	// HostBrk reports whether brk(2) is the host's, from where a Heap operation says: then the host carries out brk
 	// natively, and the kernel may ask for it by Thread.Syscall.
 	HostBrk() bool
@@ -294,8 +296,8 @@ type Mapping struct {
 	// For a mapping of a host file: which (HostFile.ID) and where.
 	File FileID
 	Off  uint64
-	// VDSO, VVAR mark the host's own pages, Heap those of its brk (HostBrk).
-	VDSO, VVAR, Heap bool
+	// VDSO marks the vDSO, Heap the pages of the host's brk (HostBrk).
+	VDSO, Heap bool
 }
 
 // FileID identifies a host file: device and inode number.

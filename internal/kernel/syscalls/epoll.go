@@ -99,15 +99,15 @@ func sysEpollPwait2(t *task.Task, a *platform.Args) (uint64, error) {
 }
 
 func epollWait(t *task.Task, a *platform.Args, deadline int64) (uint64, error) {
-	n := i32(a[2])
-	if n <= 0 || n > math.MaxInt32/epollEventSize {
-		return 0, unix.EINVAL
-	}
 	f, err := openFile(t, a[0])
 	if err != nil {
 		return 0, err
 	}
 	defer f.DecRef()
+	n := i32(a[2])
+	if n <= 0 || n > math.MaxInt32/epollEventSize {
+		return 0, unix.EINVAL
+	}
 	ep := poll.Of(f)
 	if ep == nil {
 		return 0, unix.EINVAL

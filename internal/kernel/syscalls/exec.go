@@ -22,12 +22,15 @@ func sysExecve(t *task.Task, a *platform.Args) (uint64, error) {
 
 func sysExecveat(t *task.Task, a *platform.Args) (uint64, error) {
 	flags := i32(a[4])
-	if flags&^(unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW) != 0 {
-		return 0, unix.EINVAL
-	}
 	name, err := copyPath(t, a[1])
 	if err != nil {
 		return 0, err
+	}
+	if name == "" && flags&unix.AT_EMPTY_PATH == 0 {
+		return 0, unix.ENOENT
+	}
+	if flags&^(unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW) != 0 {
+		return 0, unix.EINVAL
 	}
 	var dir *vfs.File
 	if fd := i32(a[0]); fd != unix.AT_FDCWD && (name == "" || name[0] != '/') {

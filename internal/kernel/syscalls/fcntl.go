@@ -14,7 +14,7 @@ import (
 
 func init() {
 	register(map[int]Entry{
-		unix.SYS_FCNTL: {Name: "fcntl", Fn: sysFcntl, Note: "no leases, no F_NOTIFY"},
+		unix.SYS_FCNTL: {Name: "fcntl", Fn: sysFcntl},
 		unix.SYS_FLOCK: {Name: "flock", Fn: sysFlock},
 	})
 }
@@ -24,13 +24,11 @@ const (
 	fGetOwnerUIDs = 17
 	fDupfdQuery   = 1024 + 3
 
-	ownerTID  = 0
-	ownerPID  = 1
-	ownerPgrp = 2
+	lockMand = 32 // LOCK_MAND of flock(2)
 )
 
 // setflFlags are the flags that F_SETFL changes.
-const setflFlags = unix.O_APPEND | unix.O_NONBLOCK | unix.O_ASYNC | unix.O_DIRECT | unix.O_NOATIME
+const setflFlags = unix.O_APPEND | unix.O_NONBLOCK | unix.O_DIRECT | unix.O_NOATIME
 
 // Sealer is an inode with seals (memfd_create(2)).
 type Sealer interface {
@@ -80,18 +78,20 @@ func sysFcntl(t *task.Task, a *platform.Args) (uint64, error) {
 	}
 	switch cmd {
 	case unix.F_SETFL:
-		return 0, setFlags(t, f, u32(arg))
+		return 0, setFlags(t, fd, f, u32(arg))
 	case unix.F_GETLK, unix.F_SETLK, unix.F_SETLKW, unix.F_OFD_GETLK, unix.F_OFD_SETLK, unix.F_OFD_SETLKW:
 		return 0, fcntlLock(t, fd, f, cmd, arg)
 	case unix.F_SETOWN, unix.F_GETOWN, unix.F_SETSIG, unix.F_GETSIG, unix.F_SETOWN_EX, unix.F_GETOWN_EX, fGetOwnerUIDs:
 		return fileOwner(t, f, cmd, arg)
 	case unix.F_GETLEASE:
-		return unix.F_UNLCK, nil
+		return uint64(vfs.GetLease(f)), nil
 	case unix.F_SETLEASE:
-		if arg == unix.F_UNLCK {
-			return 0, unix.EAGAIN
+		return 0, setLease(t, fd, f, int(i32(arg)))
+	case unix.F_NOTIFY:
+		if err := vfs.DirNotify(t.Files(), fd, f, u32(arg)); err != nil || u32(arg)&^vfs.DNMultishot == 0 {
+			return 0, err
 		}
-		return 0, unix.EINVAL
+		return 0, ownIfNobody(t, f)
 	case unix.F_GETPIPE_SZ, unix.F_SETPIPE_SZ:
 		return pipeSize(t, f, cmd, arg)
 	case unix.F_ADD_SEALS, unix.F_GET_SEALS:
@@ -111,8 +111,8 @@ func sysFcntl(t *task.Task, a *platform.Args) (uint64, error) {
 	return 0, unix.EINVAL
 }
 
-// setFlags implements F_SETFL and the ioctls that change one flag.
-func setFlags(t *task.Task, f *vfs.File, arg uint32) error {
+// setFlags implements F_SETFL.
+func setFlags(t *task.Task, fd int32, f *vfs.File, arg uint32) error {
 	old := f.Flags()
 	if old&unix.O_APPEND != 0 && arg&unix.O_APPEND == 0 && f.Inode.Attr().Flags&unix.STATX_ATTR_APPEND != 0 {
 		return unix.EPERM
@@ -122,7 +122,26 @@ func setFlags(t *task.Task, f *vfs.File, arg uint32) error {
 			return unix.EPERM
 		}
 	}
+	if (old^arg)&unix.O_ASYNC != 0 {
+		f.SetAsync(fd, arg&unix.O_ASYNC != 0)
+	}
 	return f.SetStatus(old&^setflFlags | arg&setflFlags)
+}
+
+// setLease implements F_SETLEASE.
+func setLease(t *task.Task, fd int32, f *vfs.File, typ int) error {
+	if err := vfs.SetLease(t, fd, f, typ); err != nil || typ == unix.F_UNLCK {
+		return err
+	}
+	return ownIfNobody(t, f)
+}
+
+// ownIfNobody makes the calling process the receiver of the file's signals if it has none.
+func ownIfNobody(t *task.Task, f *vfs.File) error {
+	if o := f.Owner(); o != nil && o.PID != 0 {
+		return nil
+	}
+	return setOwner(t, f, f.Owner(), vfs.OwnerPID, t.PID())
 }
 
 // flockSize is the size of struct flock on x86-64.
@@ -164,25 +183,29 @@ func fcntlLock(t *task.Task, fd int32, f *vfs.File, cmd int, addr uint64) error 
 
 // fileOwner implements the commands about who gets SIGIO.
 func fileOwner(t *task.Task, f *vfs.File, cmd int, arg uint64) (uint64, error) {
+	old := f.Owner()
 	var o vfs.Owner
-	if p := f.Owner(); p != nil {
-		o = *p
+	if old != nil {
+		o = *old
+	}
+	if !t.K.IOOwnerLives(&o) {
+		o.PID, o.Type = 0, vfs.OwnerTID
 	}
 	switch cmd {
 	case unix.F_GETOWN:
-		if o.Type == ownerPgrp {
+		if o.Type == vfs.OwnerPgrp {
 			return uint64(-int64(o.PID)), nil
 		}
 		return uint64(o.PID), nil
 	case unix.F_SETOWN:
-		kind, pid := ownerPID, i32(arg)
+		kind, pid := vfs.OwnerPID, i32(arg)
 		if pid == math.MinInt32 {
 			return 0, unix.EINVAL
 		}
 		if pid < 0 {
-			kind, pid = ownerPgrp, -pid
+			kind, pid = vfs.OwnerPgrp, -pid
 		}
-		return 0, setOwner(t, f, o, kind, pid)
+		return 0, setOwner(t, f, old, kind, pid)
 	case unix.F_GETSIG:
 		return uint64(o.Sig), nil
 	case unix.F_SETSIG:
@@ -202,10 +225,10 @@ func fileOwner(t *task.Task, f *vfs.File, cmd int, arg uint64) (uint64, error) {
 			return 0, err
 		}
 		kind := int(i32(uint64(le.Uint32(b[0:]))))
-		if kind < ownerTID || kind > ownerPgrp {
+		if kind < vfs.OwnerTID || kind > vfs.OwnerPgrp {
 			return 0, unix.EINVAL
 		}
-		return 0, setOwner(t, f, o, kind, int32(le.Uint32(b[4:])))
+		return 0, setOwner(t, f, old, kind, int32(le.Uint32(b[4:])))
 	case unix.F_GETOWN_EX:
 		le.PutUint32(b[0:], uint32(o.Type))
 		le.PutUint32(b[4:], uint32(o.PID))
@@ -216,23 +239,21 @@ func fileOwner(t *task.Task, f *vfs.File, cmd int, arg uint64) (uint64, error) {
 	return 0, uio.WriteFull(t.Mem(), b, arg)
 }
 
-// setOwner makes a process, thread or process group the receiver of SIGIO. Id 0 is nobody.
-func setOwner(t *task.Task, f *vfs.File, o vfs.Owner, kind int, pid int32) error {
-	if pid != 0 && !ownerExists(t, kind, pid) {
-		return unix.ESRCH
+// setOwner makes a process, thread or process group the receiver of SIGIO. Id 0 is nobody. The signal of old stays.
+func setOwner(t *task.Task, f *vfs.File, old *vfs.Owner, kind int, pid int32) error {
+	var o vfs.Owner
+	if old != nil {
+		o.Sig = old.Sig
 	}
-	c := t.Cred()
-	o.Type, o.PID, o.UID, o.EUID = kind, pid, c.UID, c.EUID
+	if pid != 0 {
+		if o.Who = t.K.IOOwner(kind, pid); o.Who == nil {
+			return unix.ESRCH
+		}
+		c := t.Cred()
+		o.Type, o.PID, o.UID, o.EUID = kind, pid, c.UID, c.EUID
+	}
 	f.SetOwner(&o)
 	return nil
-}
-
-func ownerExists(t *task.Task, kind int, pid int32) bool {
-	if kind != ownerPgrp {
-		return t.K.FindTask(pid) != nil
-	}
-	_, ok := task.Controller{K: t.K}.SessionOfPgrp(pid)
-	return ok
 }
 
 // pipeSize implements F_GETPIPE_SZ and F_SETPIPE_SZ.
@@ -251,6 +272,9 @@ func pipeSize(t *task.Task, f *vfs.File, cmd int, arg uint64) (uint64, error) {
 // sysFlock implements flock(2).
 func sysFlock(t *task.Task, a *platform.Args) (uint64, error) {
 	op := int(i32(a[1]))
+	if op&lockMand != 0 {
+		return 0, nil // does nothing any more
+	}
 	switch op &^ unix.LOCK_NB {
 	case unix.LOCK_SH, unix.LOCK_EX, unix.LOCK_UN:
 	default:

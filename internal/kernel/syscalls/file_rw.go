@@ -49,6 +49,9 @@ func readFile(t *task.Task, fd, addr, n uint64, pos int64) (uint64, error) {
 		return 0, err
 	}
 	defer f.DecRef()
+	if pos != noPos && f.IsStream() {
+		return 0, unix.ESPIPE
+	}
 	if err := checkBuffer(f.Readable(), addr, n); err != nil {
 		return 0, err
 	}
@@ -64,6 +67,9 @@ func writeFile(t *task.Task, fd, addr, n uint64, pos int64) (uint64, error) {
 		return 0, err
 	}
 	defer f.DecRef()
+	if pos != noPos && f.IsStream() {
+		return 0, unix.ESPIPE
+	}
 	if err := checkBuffer(f.Writable(), addr, n); err != nil {
 		return 0, err
 	}
@@ -73,14 +79,12 @@ func writeFile(t *task.Task, fd, addr, n uint64, pos int64) (uint64, error) {
 	return s.write(t, f, pos)
 }
 
-// checkBuffer makes the checks of vfs_read: the descriptor's mode, an address range that wraps, a negative size.
+// checkBuffer makes the checks of vfs_read: the descriptor's mode, and a range that cannot be in user memory.
 func checkBuffer(mode bool, addr, n uint64) error {
 	switch {
 	case !mode:
 		return unix.EBADF
-	case int64(n) < 0:
-		return unix.EINVAL
-	case int64(addr+n) < 0 || addr+n < addr:
+	case int64(n) < 0 || int64(addr+n) < 0 || addr+n < addr:
 		return unix.EFAULT
 	}
 	return nil
@@ -134,6 +138,9 @@ func readVector(t *task.Task, fd, iov, cnt uint64, pos int64, flags uint32) (uin
 		return 0, err
 	}
 	defer f.DecRef()
+	if pos != noPos && f.IsStream() {
+		return 0, unix.ESPIPE
+	}
 	s := getScratch()
 	defer s.put()
 	r, err := s.vector(t, f.Readable(), iov, cnt, flags)
@@ -150,6 +157,9 @@ func writeVector(t *task.Task, fd, iov, cnt uint64, pos int64, flags uint32) (ui
 		return 0, err
 	}
 	defer f.DecRef()
+	if pos != noPos && f.IsStream() {
+		return 0, unix.ESPIPE
+	}
 	s := getScratch()
 	defer s.put()
 	r, err := s.vector(t, f.Writable(), iov, cnt, flags&^unix.RWF_APPEND)
@@ -176,10 +186,11 @@ func (s *scratch) vector(t *task.Task, open bool, iov, cnt uint64, flags uint32)
 	if !open {
 		return nil, unix.EBADF
 	}
-	if flags&^(unix.RWF_HIPRI|unix.RWF_DSYNC|unix.RWF_SYNC) != 0 {
-		return nil, unix.EOPNOTSUPP
+	r, err := s.iovec(t.Mem(), iov, cnt)
+	if err == nil && flags&^(unix.RWF_HIPRI|unix.RWF_DSYNC|unix.RWF_SYNC) != 0 {
+		err = unix.EOPNOTSUPP
 	}
-	return s.iovec(t.Mem(), iov, cnt)
+	return r, err
 }
 
 // sysReadv implements readv(2).

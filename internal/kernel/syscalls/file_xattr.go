@@ -32,29 +32,24 @@ const (
 	xattrListMax = 65536
 )
 
-// xattrCall is an operation on the extended attributes of p; a are all arguments of the call.
-type xattrCall func(t *task.Task, p at, flags int, a *platform.Args) (uint64, error)
+// xattrCall is an operation on the extended attributes of the file that where finds, after the other arguments a have been
+// looked at.
+type xattrCall func(t *task.Task, flags int, a *platform.Args, where func() (at, error)) (uint64, error)
 
 // onPath makes a handler of a call whose first argument is a path.
 func onPath(fn xattrCall, flags int) Handler {
 	return func(t *task.Task, a *platform.Args) (uint64, error) {
-		p, err := pathAt(t, atFDCWD, a[0], 0)
-		if err != nil {
-			return 0, err
-		}
-		return fn(t, p, flags, a)
+		return fn(t, flags, a, func() (at, error) { return pathAt(t, atFDCWD, a[0], 0) })
 	}
 }
 
 // onFile makes a handler of a call whose first argument is a descriptor.
 func onFile(fn xattrCall) Handler {
 	return func(t *task.Task, a *platform.Args) (uint64, error) {
-		f, err := openFile(t, a[0])
-		if err != nil {
-			return 0, err
-		}
-		defer f.DecRef()
-		return fn(t, at{dir: f}, unix.AT_EMPTY_PATH, a)
+		return fn(t, unix.AT_EMPTY_PATH, a, func() (at, error) {
+			f, err := openFile(t, a[0])
+			return at{dir: f}, err
+		})
 	}
 }
 
@@ -82,11 +77,16 @@ func copyOutSized(t *task.Task, v []byte, addr, size uint64) (uint64, error) {
 }
 
 // getxattr implements getxattr(2).
-func getxattr(t *task.Task, p at, flags int, a *platform.Args) (uint64, error) {
+func getxattr(t *task.Task, flags int, a *platform.Args, where func() (at, error)) (uint64, error) {
 	name, err := xattrName(t, a[1])
 	if err != nil {
 		return 0, err
 	}
+	p, err := where()
+	if err != nil {
+		return 0, err
+	}
+	defer p.release()
 	v, err := vfs.Getxattr(t, p.dir, p.path, flags, name)
 	if err != nil {
 		return 0, err
@@ -95,7 +95,7 @@ func getxattr(t *task.Task, p at, flags int, a *platform.Args) (uint64, error) {
 }
 
 // setxattr implements setxattr(2).
-func setxattr(t *task.Task, p at, flags int, a *platform.Args) (uint64, error) {
+func setxattr(t *task.Task, flags int, a *platform.Args, where func() (at, error)) (uint64, error) {
 	xf := u32(a[4])
 	if xf&^(unix.XATTR_CREATE|unix.XATTR_REPLACE) != 0 {
 		return 0, unix.EINVAL
@@ -113,11 +113,21 @@ func setxattr(t *task.Task, p at, flags int, a *platform.Args) (uint64, error) {
 			return 0, err
 		}
 	}
+	p, err := where()
+	if err != nil {
+		return 0, err
+	}
+	defer p.release()
 	return 0, vfs.Setxattr(t, p.dir, p.path, flags, name, v, int(xf))
 }
 
 // listxattr implements listxattr(2).
-func listxattr(t *task.Task, p at, flags int, a *platform.Args) (uint64, error) {
+func listxattr(t *task.Task, flags int, a *platform.Args, where func() (at, error)) (uint64, error) {
+	p, err := where()
+	if err != nil {
+		return 0, err
+	}
+	defer p.release()
 	v, err := vfs.Listxattr(t, p.dir, p.path, flags)
 	if err != nil {
 		return 0, err
@@ -129,10 +139,15 @@ func listxattr(t *task.Task, p at, flags int, a *platform.Args) (uint64, error) 
 }
 
 // removexattr implements removexattr(2).
-func removexattr(t *task.Task, p at, flags int, a *platform.Args) (uint64, error) {
+func removexattr(t *task.Task, flags int, a *platform.Args, where func() (at, error)) (uint64, error) {
 	name, err := xattrName(t, a[1])
 	if err != nil {
 		return 0, err
 	}
+	p, err := where()
+	if err != nil {
+		return 0, err
+	}
+	defer p.release()
 	return 0, vfs.Removexattr(t, p.dir, p.path, flags, name)
 }

@@ -51,6 +51,9 @@ func inotifyOf(t *task.Task, fd uint64) (*inotify.Instance, *vfs.File, error) {
 
 // sysInotifyAddWatch implements inotify_add_watch(2).
 func sysInotifyAddWatch(t *task.Task, a *platform.Args) (uint64, error) {
+	if !inotify.ValidMask(u32(a[2])) {
+		return 0, unix.EINVAL
+	}
 	in, f, err := inotifyOf(t, a[0])
 	if err != nil {
 		return 0, err

@@ -45,7 +45,7 @@ func sysIoctl(t *task.Task, a *platform.Args) (uint64, error) {
 	case fionbio:
 		return 0, flagIoctl(t, f, unix.O_NONBLOCK, arg)
 	case fioasync:
-		return 0, flagIoctl(t, f, unix.O_ASYNC, arg)
+		return 0, asyncIoctl(t, i32(a[0]), f, arg)
 	case fifreeze, fithaw:
 		if !t.Cred().Capable(unix.CAP_SYS_ADMIN) {
 			return 0, unix.EPERM
@@ -68,6 +68,19 @@ func flagIoctl(t *task.Task, f *vfs.File, flag uint32, arg uint64) error {
 		return err
 	}
 	return f.SetFlag(flag, on != 0)
+}
+
+// asyncIoctl is FIOASYNC.
+func asyncIoctl(t *task.Task, fd int32, f *vfs.File, arg uint64) error {
+	on, err := readU32(t, arg)
+	if err != nil {
+		return err
+	}
+	if !f.CanAsync() {
+		return unix.ENOTTY
+	}
+	f.SetAsync(fd, on != 0)
+	return nil
 }
 
 // fileIoctl answers commands about regular files and directories; done is false for other types, whose own these are.

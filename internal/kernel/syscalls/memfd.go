@@ -20,6 +20,9 @@ const memfdNameMax = 250
 // sysMemfdCreate implements memfd_create(2).
 func sysMemfdCreate(t *task.Task, a *platform.Args) (uint64, error) {
 	flags := u32(a[1])
+	if !tmpfs.ValidMemfdFlags(flags) {
+		return 0, unix.EINVAL
+	}
 	name, err := copyString(t, a[0], memfdNameMax, unix.EINVAL)
 	if err != nil {
 		return 0, err

@@ -1,6 +1,8 @@
 package syscalls
 
 import (
+	"math/bits"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/arch"
@@ -17,6 +19,15 @@ func init() {
 		unix.SYS_PIDFD_GETFD:       {Name: "pidfd_getfd", Fn: sysPidfdGetfd},
 	})
 }
+
+// Flags of pidfd_send_signal(2) (linux/pidfd.h).
+const (
+	pidfdSignalThread = 1 << iota
+	pidfdSignalGroup
+	pidfdSignalPgrp
+
+	pidfdSignalAll = pidfdSignalThread | pidfdSignalGroup | pidfdSignalPgrp
+)
 
 // newPidfd installs a pidfd for a process in t.
 func newPidfd(t *task.Task, g *task.ThreadGroup, flags uint32) (int32, error) {
@@ -89,7 +100,8 @@ func signalledGroup(t *task.Task, fd int32) (*task.ThreadGroup, error) {
 
 func sysPidfdSendSignal(t *task.Task, a *platform.Args) (uint64, error) {
 	sig := i32(a[1])
-	if u32(a[3]) != 0 {
+	flags := u32(a[3])
+	if flags&^pidfdSignalAll != 0 || bits.OnesCount32(flags) > 1 {
 		return 0, unix.EINVAL
 	}
 	g, err := signalledGroup(t, i32(a[0]))
@@ -111,8 +123,14 @@ func sysPidfdSendSignal(t *task.Task, a *platform.Args) (uint64, error) {
 	if g.Reaped() {
 		return 0, unix.ESRCH
 	}
+	if flags&pidfdSignalPgrp != 0 {
+		return 0, t.Kill(-g.PID(), info)
+	}
 	if err := t.MayKill(g, unix.Signal(sig)); err != nil || sig == 0 {
 		return 0, err
+	}
+	if l := g.Leader(); l != nil && flags&pidfdSignalThread != 0 {
+		return 0, l.SendSignal(info)
 	}
 	return 0, g.SendSignal(info)
 }

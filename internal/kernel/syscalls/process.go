@@ -174,30 +174,30 @@ func sysWaitid(t *task.Task, a *platform.Args) (uint64, error) {
 	which, id, opt := i32(a[0]), i32(a[1]), u32(a[3])
 	if opt&^(unix.WNOHANG|unix.WNOWAIT|unix.WEXITED|unix.WSTOPPED|unix.WCONTINUED|wallOptions) != 0 ||
 		opt&(unix.WEXITED|unix.WSTOPPED|unix.WCONTINUED) == 0 {
-		return 0, unix.EINVAL
+		return waitidResult(t, a, task.WaitResult{}, unix.EINVAL)
 	}
 	s := task.WaitSpec{Options: opt}
 	switch which {
 	case unix.P_ALL:
 	case unix.P_PID:
 		if id <= 0 {
-			return 0, unix.EINVAL
+			return waitidResult(t, a, task.WaitResult{}, unix.EINVAL)
 		}
 		s.PID = id
 	case unix.P_PGID:
 		if id < 0 {
-			return 0, unix.EINVAL
+			return waitidResult(t, a, task.WaitResult{}, unix.EINVAL)
 		}
 		if s.Pgrp = id; id == 0 {
 			s.Pgrp = t.PgrpID()
 		}
 	case unix.P_PIDFD:
 		if id < 0 {
-			return 0, unix.EINVAL
+			return waitidResult(t, a, task.WaitResult{}, unix.EINVAL)
 		}
 		pid, nonblock, err := pidfdTarget(t, id)
 		if err != nil {
-			return 0, err
+			return waitidResult(t, a, task.WaitResult{}, err)
 		}
 		s.PID = pid
 		if nonblock {
@@ -209,17 +209,15 @@ func sysWaitid(t *task.Task, a *platform.Args) (uint64, error) {
 		}
 		return waitidResult(t, a, r, err)
 	default:
-		return 0, unix.EINVAL
+		return waitidResult(t, a, task.WaitResult{}, unix.EINVAL)
 	}
 	r, err := t.Wait(s)
 	return waitidResult(t, a, r, err)
 }
 
+// waitidResult stores the result of waitid. As on Linux, an error does not keep it from storing zeroes.
 func waitidResult(t *task.Task, a *platform.Args, r task.WaitResult, err error) (uint64, error) {
-	if err != nil {
-		return 0, err
-	}
-	if a[4] != 0 && r.PID != 0 {
+	if err == nil && a[4] != 0 && r.PID != 0 {
 		if err := uio.WriteFull(t.Mem(), encodeRusage(&r.Usage), a[4]); err != nil {
 			return 0, err
 		}
@@ -231,9 +229,11 @@ func waitidResult(t *task.Task, a *platform.Args, r task.WaitResult, err error) 
 			i := arch.InfoChild(r.Code, r.PID, r.UID, r.Info, 0, 0)
 			b = i.Encode()
 		}
-		return 0, uio.WriteFull(t.Mem(), b[:n], a[2])
+		if err := uio.WriteFull(t.Mem(), b[:n], a[2]); err != nil {
+			return 0, err
+		}
 	}
-	return 0, nil
+	return 0, err
 }
 
 func sysGetpgid(t *task.Task, a *platform.Args) (uint64, error) {
@@ -242,6 +242,9 @@ func sysGetpgid(t *task.Task, a *platform.Args) (uint64, error) {
 }
 
 func sysSetpgid(t *task.Task, a *platform.Args) (uint64, error) {
+	if pgid := i32(a[1]); pgid < 0 || pgid == 0 && i32(a[0]) < 0 {
+		return 0, unix.EINVAL
+	}
 	if i32(a[0]) < 0 {
 		return 0, unix.ESRCH
 	}

@@ -159,6 +159,9 @@ func sysSchedGetscheduler(t *task.Task, a *platform.Args) (uint64, error) {
 }
 
 func sysSchedSetparam(t *task.Task, a *platform.Args) (uint64, error) {
+	if i32(a[0]) < 0 {
+		return 0, unix.EINVAL
+	}
 	p, err := readPriority(t, a[1])
 	if err != nil {
 		return 0, err
@@ -346,9 +349,6 @@ func sysSetrlimit(t *task.Task, a *platform.Args) (uint64, error) {
 
 func sysPrlimit64(t *task.Task, a *platform.Args) (uint64, error) {
 	res := u32(a[1])
-	if res >= numRlimits {
-		return 0, unix.EINVAL
-	}
 	var new *unix.Rlimit
 	if a[2] != 0 {
 		l, err := readRlimit(t, a[2])
@@ -367,6 +367,9 @@ func sysPrlimit64(t *task.Task, a *platform.Args) (uint64, error) {
 		if !same && !c.Capable(unix.CAP_SYS_RESOURCE) {
 			return 0, unix.EPERM
 		}
+	}
+	if res >= numRlimits {
+		return 0, unix.EINVAL
 	}
 	old := x.Group.Rlimit(int(res))
 	if new != nil {

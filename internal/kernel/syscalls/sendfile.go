@@ -28,7 +28,16 @@ const copyChunk = 128 << 10
 
 var copyBufs = sync.Pool{New: func() any { return new([copyChunk]byte) }}
 
-// twoFiles returns the open files of two descriptors, the first to read from and the second to write to: EBADF.
+// checkOffset checks that a position at addr can be read, if there is one.
+func checkOffset(t *task.Task, addr uint64) error {
+	if addr == 0 {
+		return nil
+	}
+	var b [8]byte
+	return uio.ReadFull(t.Mem(), b[:], addr)
+}
+
+// twoFiles returns the open files of two descriptors: EBADF.
 func twoFiles(t *task.Task, in, out uint64) (*vfs.File, *vfs.File, error) {
 	fi, err := openFile(t, in)
 	if err != nil {
@@ -39,12 +48,15 @@ func twoFiles(t *task.Task, in, out uint64) (*vfs.File, *vfs.File, error) {
 		fi.DecRef()
 		return nil, nil, err
 	}
-	if !fi.Readable() || !fo.Writable() {
-		fi.DecRef()
-		fo.DecRef()
-		return nil, nil, unix.EBADF
-	}
 	return fi, fo, nil
+}
+
+// checkModes checks that in can be read and out be written: EBADF.
+func checkModes(in, out *vfs.File) error {
+	if !in.Readable() || !out.Writable() {
+		return unix.EBADF
+	}
+	return nil
 }
 
 // cursor is a position in a file: one that the guest gave, or the file's own.
@@ -107,12 +119,30 @@ func copyData(t *task.Task, in *cursor, n uint64, put func(src *uio.Src) (int, e
 
 // sysSendfile implements sendfile(2).
 func sysSendfile(t *task.Task, a *platform.Args) (uint64, error) {
+	if a[2] == 0 {
+		return sendfile(t, a)
+	}
+	var b [8]byte
+	if err := uio.ReadFull(t.Mem(), b[:], a[2]); err != nil {
+		return 0, err
+	}
+	n, err := sendfile(t, a)
+	if err != nil && uio.WriteFull(t.Mem(), b[:], a[2]) != nil {
+		err = unix.EFAULT // the position is stored after an error too
+	}
+	return n, err
+}
+
+func sendfile(t *task.Task, a *platform.Args) (uint64, error) {
 	in, out, err := twoFiles(t, a[1], a[0])
 	if err != nil {
 		return 0, err
 	}
 	defer in.DecRef()
 	defer out.DecRef()
+	if err := checkModes(in, out); err != nil {
+		return 0, err
+	}
 	if typ := fileType(in); typ != unix.S_IFREG && typ != unix.S_IFBLK {
 		return 0, unix.EINVAL
 	}
@@ -138,6 +168,17 @@ func sysCopyFileRange(t *task.Task, a *platform.Args) (uint64, error) {
 	}
 	defer in.DecRef()
 	defer out.DecRef()
+	ci, err := newCursor(t, in, a[1])
+	if err != nil {
+		return 0, err
+	}
+	co, err := newCursor(t, out, a[3])
+	if err != nil {
+		return 0, err
+	}
+	if err := checkModes(in, out); err != nil {
+		return 0, err
+	}
 	ti, to := fileType(in), fileType(out)
 	switch {
 	case ti == unix.S_IFDIR || to == unix.S_IFDIR:
@@ -146,14 +187,6 @@ func sysCopyFileRange(t *task.Task, a *platform.Args) (uint64, error) {
 		return 0, unix.EINVAL
 	case out.Flags()&unix.O_APPEND != 0:
 		return 0, unix.EBADF
-	}
-	ci, err := newCursor(t, in, a[1])
-	if err != nil {
-		return 0, err
-	}
-	co, err := newCursor(t, out, a[3])
-	if err != nil {
-		return 0, err
 	}
 	n := int64(min(a[4], maxRW))
 	if ci.pos+n < 0 || co.pos+n < 0 {
@@ -199,6 +232,15 @@ func sysSplice(t *task.Task, a *platform.Args) (uint64, error) {
 	pi, po := pipefs.Of(in), pipefs.Of(out)
 	if pi != nil && a[1] != 0 || po != nil && a[3] != 0 {
 		return 0, unix.ESPIPE
+	}
+	if err := checkOffset(t, a[3]); err != nil {
+		return 0, err
+	}
+	if err := checkOffset(t, a[1]); err != nil {
+		return 0, err
+	}
+	if err := checkModes(in, out); err != nil {
+		return 0, err
 	}
 	n, nonblock := int(min(a[4], maxRW)), flags&unix.SPLICE_F_NONBLOCK != 0
 	switch {
@@ -369,6 +411,9 @@ func sysTee(t *task.Task, a *platform.Args) (uint64, error) {
 	}
 	defer in.DecRef()
 	defer out.DecRef()
+	if err := checkModes(in, out); err != nil {
+		return 0, err
+	}
 	pi, po := pipefs.Of(in), pipefs.Of(out)
 	if pi == nil || po == nil || pi == po {
 		return 0, unix.EINVAL
@@ -388,10 +433,6 @@ func sysVmsplice(t *task.Task, a *platform.Args) (uint64, error) {
 		return 0, err
 	}
 	defer f.DecRef()
-	p := pipefs.Of(f)
-	if p == nil {
-		return 0, unix.EBADF
-	}
 	s := getScratch()
 	defer s.put()
 	iov, err := s.iovec(t.Mem(), a[1], a[2])
@@ -400,6 +441,10 @@ func sysVmsplice(t *task.Task, a *platform.Args) (uint64, error) {
 	}
 	if len(iov) == 0 {
 		return 0, nil
+	}
+	p := pipefs.Of(f)
+	if p == nil {
+		return 0, unix.EBADF
 	}
 	nonblock := flags&unix.SPLICE_F_NONBLOCK != 0 || f.Nonblock()
 	if f.Writable() {

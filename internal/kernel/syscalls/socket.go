@@ -31,6 +31,9 @@ func init() {
 // maxOption is the longest value of a socket option that is looked at.
 const maxOption = 64 << 10
 
+// sockTypes are the bits of a socket's type without flags (SOCK_TYPE_MASK).
+const sockTypes = 0xf
+
 // sock returns the socket of a descriptor and its file, with a reference: EBADF, ENOTSOCK.
 func sock(t *task.Task, fd uint64) (socket.Socket, *vfs.File, error) {
 	f, err := openFile(t, fd)
@@ -89,6 +92,11 @@ func sysSocketpair(t *task.Task, a *platform.Args) (uint64, error) {
 	typ := int(i32(a[1]))
 	x, y, err := socket.NewPair(t, int(i32(a[0])), typ, int(i32(a[2])))
 	if err != nil {
+		// Linux stores the descriptors before it makes sockets.
+		const none = ^uint64(0)
+		if typ&^(sockTypes|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK) == 0 && writeU64(t, a[3], none) != nil {
+			err = unix.EFAULT
+		}
 		return 0, err
 	}
 	return 0, installPair(t, x, y, typ&unix.SOCK_CLOEXEC != 0, a[3])
@@ -110,12 +118,16 @@ func sysBind(t *task.Task, a *platform.Args) (uint64, error) {
 
 // sysConnect implements connect(2).
 func sysConnect(t *task.Task, a *platform.Args) (uint64, error) {
-	s, f, err := sock(t, a[0])
+	f, err := openFile(t, a[0])
 	if err != nil {
 		return 0, err
 	}
 	defer f.DecRef()
 	sa, err := readSockaddr(t, a[1], i32(a[2]))
+	if err != nil {
+		return 0, err
+	}
+	s, err := socket.Of(f)
 	if err != nil {
 		return 0, err
 	}
@@ -139,14 +151,18 @@ func sysAccept(t *task.Task, a *platform.Args) (uint64, error) { return accept(t
 func sysAccept4(t *task.Task, a *platform.Args) (uint64, error) { return accept(t, a, u32(a[3])) }
 
 func accept(t *task.Task, a *platform.Args, flags uint32) (uint64, error) {
-	if flags&^(unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK) != 0 {
-		return 0, unix.EINVAL
-	}
-	s, f, err := sock(t, a[0])
+	f, err := openFile(t, a[0])
 	if err != nil {
 		return 0, err
 	}
 	defer f.DecRef()
+	if flags&^(unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK) != 0 {
+		return 0, unix.EINVAL
+	}
+	s, err := socket.Of(f)
+	if err != nil {
+		return 0, err
+	}
 	x, err := s.Accept(t, f.Nonblock())
 	if err != nil {
 		return 0, err
@@ -201,15 +217,15 @@ func sysShutdown(t *task.Task, a *platform.Args) (uint64, error) {
 
 // sysSetsockopt implements setsockopt(2).
 func sysSetsockopt(t *task.Task, a *platform.Args) (uint64, error) {
-	n := i32(a[4])
-	if n < 0 {
-		return 0, unix.EINVAL
-	}
 	s, f, err := sock(t, a[0])
 	if err != nil {
 		return 0, err
 	}
 	defer f.DecRef()
+	n := i32(a[4])
+	if n < 0 {
+		return 0, unix.EINVAL
+	}
 	val := make([]byte, min(int(n), maxOption))
 	if len(val) > 0 {
 		if err := uio.ReadFull(t.Mem(), val, a[3]); err != nil {

@@ -25,6 +25,8 @@ func init() {
 const (
 	msghdrSize  = 56 // struct msghdr
 	mmsghdrSize = 64 // struct mmsghdr: a msghdr and what was moved
+
+	msgCmsgCompat = 0x80000000 // MSG_CMSG_COMPAT, which only 32-bit calls have
 )
 
 // msghdr is struct user_msghdr.
@@ -61,14 +63,14 @@ func readMsghdr(t *task.Task, addr uint64) (h msghdr, err error) {
 
 // sysSendto implements sendto(2).
 func sysSendto(t *task.Task, a *platform.Args) (uint64, error) {
+	if err := checkBuffer(true, a[1], min(a[2], maxRW)); err != nil {
+		return 0, err
+	}
 	s, f, err := sock(t, a[0])
 	if err != nil {
 		return 0, err
 	}
 	defer f.DecRef()
-	if err := checkBuffer(true, a[1], min(a[2], maxRW)); err != nil {
-		return 0, err
-	}
 	m := socket.NewMsg(f, int(u32(a[3])))
 	defer m.Free()
 	if a[4] != 0 {
@@ -87,14 +89,14 @@ func moved0(n int, err error) (uint64, error) { return uint64(n), err }
 
 // sysRecvfrom implements recvfrom(2).
 func sysRecvfrom(t *task.Task, a *platform.Args) (uint64, error) {
+	if err := checkBuffer(true, a[1], min(a[2], maxRW)); err != nil {
+		return 0, err
+	}
 	s, f, err := sock(t, a[0])
 	if err != nil {
 		return 0, err
 	}
 	defer f.DecRef()
-	if err := checkBuffer(true, a[1], min(a[2], maxRW)); err != nil {
-		return 0, err
-	}
 	m := socket.NewMsg(f, int(u32(a[3])))
 	defer m.Free()
 	m.WantAddr = a[4] != 0
@@ -115,6 +117,9 @@ func sysRecvfrom(t *task.Task, a *platform.Args) (uint64, error) {
 
 // sysSendmsg implements sendmsg(2).
 func sysSendmsg(t *task.Task, a *platform.Args) (uint64, error) {
+	if u32(a[2])&msgCmsgCompat != 0 {
+		return 0, unix.EINVAL
+	}
 	s, f, err := sock(t, a[0])
 	if err != nil {
 		return 0, err
@@ -157,6 +162,9 @@ func sendMsg(t *task.Task, s socket.Socket, f *vfs.File, addr uint64, flags int)
 
 // sysRecvmsg implements recvmsg(2).
 func sysRecvmsg(t *task.Task, a *platform.Args) (uint64, error) {
+	if u32(a[2])&msgCmsgCompat != 0 {
+		return 0, unix.EINVAL
+	}
 	s, f, err := sock(t, a[0])
 	if err != nil {
 		return 0, err
@@ -254,6 +262,9 @@ func installRights(t *task.Task, m *socket.Msg, max int, cloexec bool) (fds []by
 
 // sysSendmmsg implements sendmmsg(2).
 func sysSendmmsg(t *task.Task, a *platform.Args) (uint64, error) {
+	if u32(a[3])&msgCmsgCompat != 0 {
+		return 0, unix.EINVAL
+	}
 	s, f, err := sock(t, a[0])
 	if err != nil {
 		return 0, err
@@ -276,6 +287,9 @@ func sysSendmmsg(t *task.Task, a *platform.Args) (uint64, error) {
 
 // sysRecvmmsg implements recvmmsg(2).
 func sysRecvmmsg(t *task.Task, a *platform.Args) (uint64, error) {
+	if u32(a[3])&msgCmsgCompat != 0 {
+		return 0, unix.EINVAL
+	}
 	deadline := ktime.Forever
 	if a[4] != 0 {
 		ns, err := readTimespec(t, a[4])

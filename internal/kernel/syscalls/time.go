@@ -18,10 +18,10 @@ func init() {
 		unix.SYS_CLOCK_NANOSLEEP:  {Name: "clock_nanosleep", Fn: sysClockNanosleep},
 		unix.SYS_CLOCK_GETTIME:    {Name: "clock_gettime", Fn: sysClockGettime},
 		unix.SYS_CLOCK_GETRES:     {Name: "clock_getres", Fn: sysClockGetres},
-		unix.SYS_CLOCK_SETTIME:    {Name: "clock_settime", Fn: sysClockSettime, Note: "the guest shares the host's clock: EPERM"},
-		unix.SYS_CLOCK_ADJTIME:    {Name: "clock_adjtime", Fn: sysClockAdjtime, Note: "reading only"},
-		unix.SYS_ADJTIMEX:         {Name: "adjtimex", Fn: sysAdjtimex, Note: "reading only"},
-		unix.SYS_SETTIMEOFDAY:     {Name: "settimeofday", Fn: sysSettimeofday, Note: "the guest shares the host's clock: EPERM"},
+		unix.SYS_CLOCK_SETTIME:    {Name: "clock_settime", Fn: sysClockSettime},
+		unix.SYS_CLOCK_ADJTIME:    {Name: "clock_adjtime", Fn: sysClockAdjtime, Note: "offsets are stepped, rates only remembered"},
+		unix.SYS_ADJTIMEX:         {Name: "adjtimex", Fn: sysAdjtimex, Note: "offsets are stepped, rates only remembered"},
+		unix.SYS_SETTIMEOFDAY:     {Name: "settimeofday", Fn: sysSettimeofday},
 		unix.SYS_GETTIMEOFDAY:     {Name: "gettimeofday", Fn: sysGettimeofday},
 		unix.SYS_TIME:             {Name: "time", Fn: sysTime},
 		unix.SYS_TIMES:            {Name: "times", Fn: sysTimes},
@@ -100,7 +100,7 @@ func sysClockNanosleep(t *task.Task, a *platform.Args) (uint64, error) {
 		return cpuSleep(t, now, ns, flags&unix.TIMER_ABSTIME != 0)
 	}
 	if flags&unix.TIMER_ABSTIME != 0 {
-		if err := sleepUntil(t, task.MonotonicDeadline(clock, ns)); err != nil {
+		if t.SleepUntil(clock, ns) != nil {
 			return 0, abi.ERESTARTNOHAND
 		}
 		return 0, nil
@@ -185,58 +185,6 @@ func sysClockGetres(t *task.Task, a *platform.Args) (uint64, error) {
 		res = 4e6
 	}
 	return 0, writeTimespec(t, a[1], res)
-}
-
-func sysClockSettime(t *task.Task, a *platform.Args) (uint64, error) {
-	if _, err := readTimespec(t, a[1]); err != nil {
-		return 0, err
-	}
-	if i32(a[0]) != unix.CLOCK_REALTIME {
-		return 0, unix.EINVAL
-	}
-	return 0, unix.EPERM
-}
-
-func sysSettimeofday(t *task.Task, a *platform.Args) (uint64, error) {
-	if a[0] == 0 {
-		// Only the time zone, which nothing uses.
-		if !t.Cred().Capable(unix.CAP_SYS_TIME) {
-			return 0, unix.EPERM
-		}
-		return 0, nil
-	}
-	return 0, unix.EPERM
-}
-
-// timexSize is the size of struct timex.
-const timexSize = 208
-
-func sysAdjtimex(t *task.Task, a *platform.Args) (uint64, error) { return adjtimex(t, a[0]) }
-
-func sysClockAdjtime(t *task.Task, a *platform.Args) (uint64, error) {
-	if i32(a[0]) != unix.CLOCK_REALTIME {
-		return 0, unix.EINVAL
-	}
-	return adjtimex(t, a[1])
-}
-
-func adjtimex(t *task.Task, addr uint64) (uint64, error) {
-	var b [timexSize]byte
-	if err := uio.ReadFull(t.Mem(), b[:], addr); err != nil {
-		return 0, err
-	}
-	if modes := le.Uint32(b[:]); modes != 0 && modes != 0xa001 { // ADJ_OFFSET_SS_READ
-		return 0, unix.EPERM
-	}
-	clear(b[:])
-	const unsync, usecPerTick = 0x40, 10000
-	le.PutUint32(b[40:], unsync) // status
-	le.PutUint64(b[56:], 1)      // precision, microseconds
-	now := ktime.Realtime()
-	le.PutUint64(b[72:], uint64(now/1e9))
-	le.PutUint64(b[80:], uint64(now%1e9/1e3))
-	le.PutUint64(b[88:], usecPerTick)
-	return 5, uio.WriteFull(t.Mem(), b[:], addr) // TIME_ERROR: not synchronised
 }
 
 func sysGettimeofday(t *task.Task, a *platform.Args) (uint64, error) {
@@ -324,6 +272,14 @@ func sysSetitimer(t *task.Task, a *platform.Args) (uint64, error) {
 
 func sysTimerCreate(t *task.Task, a *platform.Args) (uint64, error) {
 	s := task.TimerSpec{Clock: i32(a[0]), Sig: unix.SIGALRM, UseID: true}
+	if a[1] != 0 {
+		var b [64]byte
+		if err := uio.ReadFull(t.Mem(), b[:], a[1]); err != nil {
+			return 0, err
+		}
+		s.Value, s.Sig, s.Notify, s.TID = le.Uint64(b[:]), unix.Signal(le.Uint32(b[8:])), int32(le.Uint32(b[12:])), int32(le.Uint32(b[16:]))
+		s.UseID = false
+	}
 	switch s.Clock {
 	case unix.CLOCK_REALTIME, unix.CLOCK_MONOTONIC, unix.CLOCK_BOOTTIME, unix.CLOCK_TAI:
 	case unix.CLOCK_REALTIME_ALARM, unix.CLOCK_BOOTTIME_ALARM:
@@ -338,14 +294,6 @@ func sysTimerCreate(t *task.Task, a *platform.Args) (uint64, error) {
 			return 0, err
 		}
 		s.CPUNow = f
-	}
-	if a[1] != 0 {
-		var b [64]byte
-		if err := uio.ReadFull(t.Mem(), b[:], a[1]); err != nil {
-			return 0, err
-		}
-		s.Value, s.Sig, s.Notify, s.TID = le.Uint64(b[:]), unix.Signal(le.Uint32(b[8:])), int32(le.Uint32(b[12:])), int32(le.Uint32(b[16:]))
-		s.UseID = false
 	}
 	id, err := t.TimerCreate(s)
 	if err != nil {

@@ -93,6 +93,10 @@ func (t *Task) execBegin(p ExecParams) (platform.Thread, error) {
 	if err != nil {
 		th.Kill()
 		m.Put()
+		if err == unix.EFAULT {
+			// The file ends before what must be zeroed. Linux finds that when there is no way back to the old program.
+			g.exit(int32(unix.SIGSEGV))
+		}
 		return nil, err
 	}
 

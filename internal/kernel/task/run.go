@@ -12,6 +12,7 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/arch"
 	"github.com/user-mode-linux/linux/internal/kernel/klog"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
+	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
 
 // Work flags: what wants a task's attention before it runs guest code again.
@@ -85,6 +86,7 @@ func (k *Kernel) Syscall(th platform.Thread, nr platform.Sysno, a *platform.Args
 	if err == errExeced {
 		return platform.Return{Action: platform.Dead} // t belongs to the new program's thread now
 	}
+	vfs.FlushIO()
 	if err != nil && th.OnTracer() && t.then.set && t.then.action == platform.Offload {
 		return t.finish(platform.Return{Action: platform.Offload}, false)
 	}

@@ -278,6 +278,21 @@ type posixTimer struct {
 	missed   int64 // expiries since it was queued
 	overrun  int32
 	cpuNow   func() int64
+	onSet    ktime.Setting // subscribed while it waits for a time of CLOCK_REALTIME
+}
+
+// clockSet is called when CLOCK_REALTIME has been set.
+func (p *posixTimer) clockSet(delta int64) {
+	ts := &p.g.timers
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if p.deadline == 0 || ts.stopped {
+		return
+	}
+	p.deadline = max(p.deadline-delta, 1)
+	p.gen++
+	p.timer.Stop()
+	p.armLocked()
 }
 
 // now is the timer's clock: CLOCK_MONOTONIC for all real clocks (deadlines are converted when armed).
@@ -290,6 +305,7 @@ func (p *posixTimer) now() int64 {
 
 func (p *posixTimer) disarm() {
 	p.gen++
+	p.onSet.Unsubscribe()
 	p.deadline, p.interval = 0, 0
 	if p.timer != nil {
 		p.timer.Stop()
@@ -337,6 +353,7 @@ func (t *Task) TimerCreate(s TimerSpec) (int32, error) {
 	default:
 		return 0, unix.EINVAL
 	}
+	p.onSet.Func = p.clockSet
 	ts := &g.timers
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -424,6 +441,9 @@ func (g *ThreadGroup) TimerSet(id int32, abs bool, value, interval int64) (oldVa
 		g.armCPULocked()
 	} else {
 		p.armLocked()
+		if abs && onRealtime(p.clock) {
+			p.onSet.Subscribe()
+		}
 	}
 	return oldValue, oldInterval, nil
 }
@@ -512,18 +532,44 @@ func (g *ThreadGroup) TimerOverrun(id int32) (int32, error) {
 	return p.overrun, nil
 }
 
+// onRealtime reports whether a clock is one that can be set.
+func onRealtime(clock int32) bool {
+	return clock == unix.CLOCK_REALTIME || clock == unix.CLOCK_REALTIME_ALARM || clock == unix.CLOCK_TAI
+}
+
+// SleepUntil sleeps until a clock has reached a time, in spite of the clock being set. It returns what Sleep returns when
+// it is interrupted.
+func (t *Task) SleepUntil(clock int32, abs int64) error {
+	if onRealtime(clock) {
+		s := ktime.Setting{Func: func(int64) { t.Wake() }}
+		s.Subscribe()
+		defer s.Unsubscribe()
+	}
+	for {
+		deadline := MonotonicDeadline(clock, abs)
+		switch err := t.Sleep(deadline); err {
+		case nil:
+		case unix.ETIMEDOUT:
+			if MonotonicDeadline(clock, abs) <= deadline {
+				return nil
+			}
+		default:
+			return err
+		}
+	}
+}
+
 // MonotonicDeadline converts an absolute time on a clock to CLOCK_MONOTONIC.
 func MonotonicDeadline(clock int32, abs int64) int64 {
-	switch clock {
-	case unix.CLOCK_REALTIME, unix.CLOCK_REALTIME_ALARM, unix.CLOCK_TAI:
-		d := abs - ktime.Realtime()
-		m := ktime.Monotonic()
-		if d > ktime.Forever-m {
-			return ktime.Forever
-		}
-		return m + d
+	if !onRealtime(clock) {
+		return abs
 	}
-	return abs
+	d := abs - ktime.Realtime()
+	m := ktime.Monotonic()
+	if d > ktime.Forever-m {
+		return ktime.Forever
+	}
+	return m + d
 }
 
 // exec drops the POSIX timers, which a new program does not inherit; interval timers stay.

@@ -324,5 +324,8 @@ func (m *master) Readiness(mask wait.Events) wait.Events {
 	return ev & (mask | wait.Hup | wait.Err)
 }
 
+// Async: the file has O_ASYNC.
+func (m *master) Async() {}
+
 // WaitQueue is where changes of Readiness are notified.
 func (m *master) WaitQueue() *wait.Queue { return &m.p.queue }

@@ -387,6 +387,9 @@ func (f *file) Readiness(mask wait.Events) wait.Events {
 	return ev & (mask | wait.Hup | wait.Err)
 }
 
+// Async: the file has O_ASYNC.
+func (f *file) Async() {}
+
 // WaitQueue is where changes of Readiness are notified.
 func (f *file) WaitQueue() *wait.Queue { return &f.t.queue }
 

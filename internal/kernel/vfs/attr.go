@@ -256,6 +256,9 @@ func Truncate(c Caller, dir *File, path string, size int64) error {
 	if d.ist != nil && d.ist.writers.Load() < 0 {
 		return unix.ETXTBSY
 	}
+	if err := breakLease(c, d.inode, true, false); err != nil {
+		return err
+	}
 	return setSize(c, p, d.inode, size)
 }
 

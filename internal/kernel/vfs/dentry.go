@@ -51,6 +51,7 @@ const (
 	dRecent               // used since the shrinker saw it last
 	dUncached             // of a NoDcache file system: not counted
 	dTmpfile              // made by O_TMPFILE without O_EXCL: can be linked though it has no name
+	dEndTold              // IN_DELETE_SELF has been sent
 )
 
 // treeMu guards the names and parents of all dentries; only rename takes it for writing.
@@ -154,6 +155,7 @@ func (d *Dentry) bury() *Dentry {
 	lru.remove(d)
 	p := d.parent.Load()
 	if d.ist != nil {
+		d.notifyEnd()
 		d.ist.drop(d.sb)
 	}
 	if p == d {
@@ -432,6 +434,8 @@ type inodeState struct {
 	refs int32
 	// writers counts files open for writing; below 0 programs that run from it and deny writing.
 	writers atomic.Int32
+	// readers counts files open for reading only.
+	readers atomic.Int32
 }
 
 const inodeShards = 64
@@ -459,6 +463,29 @@ func holdInode(in Inode) *inodeState {
 	}
 	ist.refs++
 	return ist
+}
+
+// InodeRef keeps an inode, but neither a name of it nor its file system.
+type InodeRef struct {
+	Inode Inode
+	ist   *inodeState
+	sb    *super
+}
+
+// HoldInode makes a reference to the file at p.
+func HoldInode(p Path) InodeRef {
+	r := InodeRef{Inode: p.Dentry.inode, sb: p.Dentry.sb}
+	if p.Dentry.ist != nil {
+		r.ist = holdInode(r.Inode)
+	}
+	return r
+}
+
+// Put drops the reference.
+func (r InodeRef) Put() {
+	if r.ist != nil {
+		r.ist.drop(r.sb)
+	}
 }
 
 // drop drops a reference and forgets the inode after the last one. Forget runs while no lookup is in progress, so that a

@@ -480,14 +480,12 @@ func (r *rename) do(oldSlash, newSlash bool) error {
 	}
 	src.move(r.nd, r.newName)
 	r.notifyMove(src, r.od, r.oldName, r.nd, r.newName)
-	if dst.inode != nil {
-		if fn := notifier.Load(); fn != nil {
-			mask := uint32(unix.IN_ATTRIB)
-			if a := dst.inode.Attr(); dst.isDir() || a.Nlink == 0 {
-				mask = unix.IN_DELETE_SELF
-			}
-			(*fn)(&Event{Mask: mask, Inode: dst.inode})
+	if fn := notifier.Load(); fn != nil && dst.inode != nil {
+		ev := Event{Mask: unix.IN_ATTRIB, Inode: dst.inode} // the number of links
+		if dst.isDir() {
+			ev.Mask |= unix.IN_ISDIR
 		}
+		(*fn)(&ev)
 	}
 	return nil
 }

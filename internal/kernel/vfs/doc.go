@@ -31,10 +31,10 @@
 //	Namespace.usersMu          leaf
 //	lockTable.mu               leaf; waiters are woken after it is released
 //
-// The receiver of events (SetNotifier) runs with directory locks held.
+// Receivers of events (AddReceiver) run with directory locks held.
 //
 // # What it does not do
 //
-// Mounts do not propagate between peers (MS_SHARED is only remembered), leases and mandatory locks do not exist, user name
+// Mounts do not propagate between peers (MS_SHARED is only remembered), mandatory locks do not exist, user name
 // spaces do not map ids. Fifos, devices and sockets are other packages', found by OpenSpecial.
 package vfs

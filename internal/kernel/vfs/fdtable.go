@@ -198,6 +198,7 @@ func (t *FDTable) closed(c Caller, f *File) error {
 			err = fl.Flush(c, f)
 		}
 		dropPosixLocks(t, f)
+		dropDirNotify(t, f)
 	}
 	f.DecRef()
 	return err

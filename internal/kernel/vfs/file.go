@@ -27,27 +27,19 @@ type File struct {
 	pos   int64
 
 	typ     uint32 // S_IFMT of Inode, immutable
-	counted bool   // counted as a writer; set once at open
+	counted bool   // counted as a writer or reader of its inode; set once at open
 	stream  bool   // Ops is a Streamer; set with Ops
 	locked  bool   // the position needs posMu: regular files and directories
 
-	// hasLocks: a flock or OFD lock was once taken.
-	hasLocks atomic.Bool
+	// hasLocks: a flock, OFD lock or lease was once taken. hasNotify: F_NOTIFY was once asked for.
+	hasLocks, hasNotify atomic.Bool
+	async               *async // with O_ASYNC; guarded by asyncMu
 
 	// owner is F_SETOWN's and F_SETSIG's, for SIGIO and SIGURG.
 	owner atomic.Pointer[Owner]
 
 	// watch is told when the file is gone; the last DecRef calls tellWatchers before Ops.Release.
 	watch fileWatch
-}
-
-// Owner is who gets SIGIO (fcntl(2) F_SETOWN_EX).
-type Owner struct {
-	Type int // unix.F_OWNER_*
-	PID  int32
-	Sig  unix.Signal
-	// UID, EUID of who set it, for the permission check.
-	UID, EUID uint32
 }
 
 // Flags are the open flags as they are now.
@@ -119,7 +111,9 @@ func (f *File) DecRef() {
 		}
 		if f.hasLocks.Load() {
 			f.dropLocks()
+			_ = f.dropLease() // there need not be one
 		}
+		f.dropAsync()
 	}
 	f.tellWatchers()
 	if f.Ops != nil {
@@ -167,8 +161,8 @@ func (f *File) NoExec() bool { return f.Path.Mount != nil && f.Path.Mount.Flags(
 // NoSuid reports whether set-user-id bits and file capabilities of the file do not count because of its mount.
 func (f *File) NoSuid() bool { return f.Path.Mount != nil && f.Path.Mount.Flags()&unix.MS_NOSUID != 0 }
 
-// setfl are the flags that F_SETFL changes.
-const setfl = unix.O_APPEND | unix.O_ASYNC | unix.O_DIRECT | unix.O_NOATIME | unix.O_NONBLOCK
+// setfl are the flags that F_SETFL changes, besides O_ASYNC (SetAsync).
+const setfl = unix.O_APPEND | unix.O_DIRECT | unix.O_NOATIME | unix.O_NONBLOCK
 
 // CheckStatus checks whether c may change the status flags to flags.
 func (f *File) CheckStatus(c Caller, flags uint32) error {
@@ -183,8 +177,7 @@ func (f *File) CheckStatus(c Caller, flags uint32) error {
 	return nil
 }
 
-// SetStatus is F_SETFL after CheckStatus: O_APPEND, O_ASYNC, O_DIRECT, O_NOATIME and O_NONBLOCK become what they are in
-// flags.
+// SetStatus is F_SETFL after CheckStatus: O_APPEND, O_DIRECT, O_NOATIME and O_NONBLOCK become what they are in flags.
 func (f *File) SetStatus(flags uint32) error {
 	old := f.Flags()
 	nu := old&^setfl | flags&setfl
@@ -200,7 +193,7 @@ func (f *File) SetStatus(flags uint32) error {
 	return nil
 }
 
-// SetFlag sets or clears one status flag, for FIONBIO and FIOASYNC.
+// SetFlag sets or clears one status flag, for FIONBIO.
 func (f *File) SetFlag(flag uint32, on bool) error {
 	fl := f.Flags() &^ flag
 	if on {

@@ -255,7 +255,7 @@ type (
 	Flusher interface{ Flush(c Caller, f *File) error }
 	// FdInfoer adds lines to /proc/<pid>/fdinfo/<fd>.
 	FdInfoer interface{ FdInfo(f *File) string }
-	// StatusSetter is told of changes of O_NONBLOCK, O_APPEND, O_ASYNC, O_DIRECT by fcntl (before they take effect).
+	// StatusSetter is told of changes of O_NONBLOCK, O_APPEND, O_DIRECT by fcntl (before they take effect).
 	StatusSetter interface {
 		SetStatus(f *File, flags uint32) error
 	}
@@ -270,8 +270,9 @@ type Mapping interface {
 	Extents(off, n uint64, shared, write bool) ([]Extent, error)
 	// MSync writes shared pages back.
 	MSync(off, n uint64) error
-	// Mapped counts live mappings: +1 when a mapping is made, -1 when it is proven gone.
-	Mapped(delta int)
+	// Mapped counts live mappings: +1 when a mapping is made, -1 when it is proven gone. write is for those that are
+	// shared and made through a writable descriptor.
+	Mapped(delta int, write bool)
 }
 
 // Extent is a piece of a file in host pages.

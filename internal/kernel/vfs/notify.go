@@ -1,6 +1,8 @@
 package vfs
 
 import (
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -15,19 +17,50 @@ type Event struct {
 	Dir    Inode  // the directory that has (had) Name, nil if there is none
 	Name   string // in Dir
 	Inode  Inode  // the file itself
+	// Unlinked: Name has gone, and the file is still open.
+	Unlinked bool
+	// Super is the file system that was unmounted (IN_UNMOUNT only, for all its files).
+	Super SuperBlock
 }
 
+// Receiver gets all events while it is registered. It is called with directory locks held: it must only queue the event.
+type Receiver struct{ Func func(*Event) }
+
 var (
-	notifier   atomic.Pointer[func(*Event)]
+	notifier   atomic.Pointer[func(*Event)] // calls all receivers, nil if there are none
 	nextCookie atomic.Uint32
+
+	receivers struct {
+		mu   sync.Mutex
+		list []*Receiver
+	}
 )
 
-// SetNotifier installs (or with nil removes) the one receiver of events. It is called with directory locks held: it must
-// only queue the event.
-func SetNotifier(fn func(*Event)) {
-	if fn == nil {
+// AddReceiver registers a receiver, RemoveReceiver ends that.
+func AddReceiver(r *Receiver) {
+	receivers.mu.Lock()
+	defer receivers.mu.Unlock()
+	setReceivers(append(slices.Clone(receivers.list), r))
+}
+
+// RemoveReceiver ends AddReceiver.
+func RemoveReceiver(r *Receiver) {
+	receivers.mu.Lock()
+	defer receivers.mu.Unlock()
+	setReceivers(slices.DeleteFunc(slices.Clone(receivers.list), func(x *Receiver) bool { return x == r }))
+}
+
+// setReceivers is called with receivers.mu held; list is not changed any more.
+func setReceivers(list []*Receiver) {
+	receivers.list = list
+	if len(list) == 0 {
 		notifier.Store(nil)
 		return
+	}
+	fn := func(ev *Event) {
+		for _, r := range list {
+			r.Func(ev)
+		}
 	}
 	notifier.Store(&fn)
 }
@@ -48,8 +81,8 @@ func notifyDentry(fn func(*Event), mask uint32, d *Dentry) {
 		ev.Mask |= unix.IN_ISDIR
 	}
 	treeMu.RLock()
-	if p := d.parent.Load(); p != d && !d.has(dDeleted) {
-		ev.Dir, ev.Name = p.inode, d.name
+	if p := d.parent.Load(); p != d {
+		ev.Dir, ev.Name, ev.Unlinked = p.inode, d.name, d.has(dDeleted)
 	}
 	treeMu.RUnlock()
 	fn(&ev)
@@ -67,7 +100,7 @@ func notifyEntry(mask uint32, dir *Dentry, name string, in Inode, isDir bool, co
 	(*fn)(&Event{Mask: mask, Cookie: cookie, Dir: dir.inode, Name: name, Inode: in})
 }
 
-// notifyGone tells of the end of a name, and of the file if it was the last.
+// notifyGone tells of the end of a name, and of the file if it was the last and nobody but the caller uses it.
 func notifyGone(dir, d *Dentry) {
 	fn := notifier.Load()
 	if fn == nil {
@@ -76,8 +109,20 @@ func notifyGone(dir, d *Dentry) {
 	if !d.isDir() {
 		(*fn)(&Event{Mask: unix.IN_ATTRIB, Inode: d.inode}) // the number of links
 	}
-	if d.isDir() || d.inode.Attr().Nlink == 0 {
-		(*fn)(&Event{Mask: unix.IN_DELETE_SELF, Inode: d.inode})
+	if d.refs.Load() == 1 {
+		d.notifyEnd()
 	}
 	notifyEntry(unix.IN_DELETE, dir, d.name, d.inode, d.isDir(), 0)
+}
+
+// notifyEnd tells of the end of a file whose last name has gone, once.
+func (d *Dentry) notifyEnd() {
+	fn := notifier.Load()
+	if fn == nil || d.inode == nil || d.has(dEndTold) {
+		return
+	}
+	if d.inode.Attr().Nlink == 0 || d.isDir() && d.has(dDeleted) {
+		d.state.Or(dEndTold)
+		(*fn)(&Event{Mask: unix.IN_DELETE_SELF, Inode: d.inode})
+	}
 }

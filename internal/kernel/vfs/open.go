@@ -302,6 +302,12 @@ func tryOpen(c Caller, p Path, flags uint32, created bool) (*File, error) {
 	if err := f.getWrite(); err != nil {
 		return nil, err
 	}
+	if f.typ == unix.S_IFREG && !created {
+		if err := breakLease(c, d.inode, f.Writable() || flags&unix.O_TRUNC != 0, f.Nonblock()); err != nil {
+			f.putWrite()
+			return nil, err
+		}
+	}
 	ops, err := d.inode.Open(c, f)
 	if err != nil {
 		f.putWrite()
@@ -411,9 +417,16 @@ func openExec(c Caller, p Path) (*File, error) {
 	return f, nil
 }
 
-// getWrite counts a file that is opened for writing: ETXTBSY while a program runs from it.
+// getWrite counts a file that is opened; if for writing, ETXTBSY while a program runs from it.
 func (f *File) getWrite() error {
-	if !f.Writable() || f.typ != unix.S_IFREG {
+	if f.typ != unix.S_IFREG {
+		return nil
+	}
+	if !f.Writable() {
+		if ist := f.Path.Dentry.ist; ist != nil {
+			ist.readers.Add(1)
+			f.counted = true
+		}
 		return nil
 	}
 	if ist := f.Path.Dentry.ist; ist != nil {
@@ -441,6 +454,10 @@ func (f *File) putWrite() {
 		return
 	}
 	f.counted = false
+	if !f.Writable() {
+		f.Path.Dentry.ist.readers.Add(-1)
+		return
+	}
 	if ist := f.Path.Dentry.ist; ist != nil {
 		ist.writers.Add(-1)
 	}

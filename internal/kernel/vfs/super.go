@@ -89,6 +89,9 @@ func (s *super) release() {
 	}
 	s.root.state.Or(dUnhashed)
 	s.root.put()
+	if fn := notifier.Load(); fn != nil {
+		(*fn)(&Event{Mask: unix.IN_UNMOUNT, Super: s.sb})
+	}
 	_ = s.sb.Sync() // nobody is left to tell
 	s.sb.Release()
 }

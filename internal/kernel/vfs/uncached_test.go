@@ -133,7 +133,7 @@ func TestEvents(t *testing.T) {
 	c := newCaller(t)
 	build(t, c, "d/")
 	var got []string
-	vfs.SetNotifier(func(ev *vfs.Event) {
+	r := vfs.Receiver{Func: func(ev *vfs.Event) {
 		for bit, name := range map[uint32]string{unix.IN_CREATE: "create", unix.IN_OPEN: "open", unix.IN_MODIFY: "modify",
 			unix.IN_CLOSE_WRITE: "close", unix.IN_MOVED_FROM: "from", unix.IN_MOVED_TO: "to", unix.IN_MOVE_SELF: "moveself",
 			unix.IN_DELETE: "delete", unix.IN_DELETE_SELF: "deleteself", unix.IN_ATTRIB: "attrib"} {
@@ -141,13 +141,14 @@ func TestEvents(t *testing.T) {
 				got = append(got, strings.TrimSpace(name+" "+ev.Name))
 			}
 		}
-	})
+	}}
+	vfs.AddReceiver(&r)
 	build(t, c, "d/f")
 	must(t, vfs.Chmod(c, nil, "d/f", 0o600, 0))
 	must(t, vfs.Rename(c, nil, "d/f", nil, "d/g", 0))
 	must(t, vfs.Unlink(c, nil, "d/g"))
 	must(t, vfs.Rmdir(c, nil, "d"))
-	vfs.SetNotifier(nil)
+	vfs.RemoveReceiver(&r)
 	wanted := "create f, open f, modify f, close f, attrib f, from f, to g, moveself, attrib, deleteself, delete g, deleteself, delete d"
 	if s := strings.Join(got, ", "); s != wanted {
 		t.Errorf("got  %s\nwant %s", s, wanted)

@@ -21,6 +21,7 @@ type TimerFD struct {
 
 	clock int // immutable
 	q     wait.Queue
+	onSet ktime.Setting // subscribed while it waits for a time of CLOCK_REALTIME
 
 	mu       sync.Mutex
 	timer    *time.Timer
@@ -29,6 +30,7 @@ type TimerFD struct {
 	interval int64 // nanoseconds, 0 for a timer that expires once
 	ticks    uint64
 	flags    int    // of the last settime, for fdinfo
+	canceled bool   // the clock was set (TFD_TIMER_CANCEL_ON_SET)
 	gen      uint64 // counts settime calls, so that a late timer callback is ignored
 }
 
@@ -44,7 +46,9 @@ func NewTimerFD(c vfs.Caller, clock int, flags uint32) (*vfs.File, error) {
 	default:
 		return nil, unix.EINVAL
 	}
-	return newFile(c, "[timerfd]", &TimerFD{clock: clock}, unix.O_RDWR|flags&unix.O_NONBLOCK), nil
+	t := &TimerFD{clock: clock}
+	t.onSet.Func = t.clockSet
+	return newFile(c, "[timerfd]", t, unix.O_RDWR|flags&unix.O_NONBLOCK), nil
 }
 
 // TimerFDOf returns the timer behind an open file, nil if it is another kind of file.
@@ -75,7 +79,12 @@ func (t *TimerFD) Set(flags int, value, interval int64) (oldValue, oldInterval i
 		t.timer = nil
 	}
 	t.gen++
-	t.ticks, t.armed, t.interval, t.flags = 0, value != 0, interval, flags
+	t.ticks, t.armed, t.interval, t.flags, t.canceled = 0, value != 0, interval, flags, false
+	if t.onRealtime() {
+		t.onSet.Subscribe()
+	} else {
+		t.onSet.Unsubscribe()
+	}
 	if !t.armed {
 		return
 	}
@@ -89,6 +98,38 @@ func (t *TimerFD) Set(flags int, value, interval int64) (oldValue, oldInterval i
 	t.next = mono + value
 	t.startLocked()
 	return
+}
+
+// onRealtime reports whether setting the clock matters to the timer.
+func (t *TimerFD) onRealtime() bool {
+	return t.flags&unix.TFD_TIMER_ABSTIME != 0 && (t.clock == unix.CLOCK_REALTIME || t.clock == unix.CLOCK_REALTIME_ALARM) &&
+		(t.armed || t.flags&unix.TFD_TIMER_CANCEL_ON_SET != 0)
+}
+
+// clockSet is called when CLOCK_REALTIME has been set.
+func (t *TimerFD) clockSet(delta int64) {
+	t.mu.Lock()
+	if !t.onRealtime() {
+		t.mu.Unlock()
+		return
+	}
+	if t.armed {
+		t.next -= delta
+		t.gen++
+		if t.timer != nil {
+			t.timer.Stop()
+		}
+		t.startLocked()
+	}
+	cancel := t.flags&unix.TFD_TIMER_CANCEL_ON_SET != 0
+	if cancel {
+		t.canceled = true
+		t.ticks++
+	}
+	t.mu.Unlock()
+	if cancel {
+		t.q.Notify(wait.In | wait.RdNorm)
+	}
 }
 
 // Get is timerfd_gettime(2): the time to the next expiry, 0 when disarmed, and the interval.
@@ -161,11 +202,13 @@ func (t *TimerFD) Read(c vfs.Caller, f *vfs.File, dst *uio.Dst, _ int64) (int, e
 		return 0, unix.EINVAL
 	}
 	var n uint64
+	canceled := false
 	take := func() bool {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.expireLocked()
 		n, t.ticks = t.ticks, 0
+		canceled, t.canceled = t.canceled, false
 		t.wantLocked()
 		return n > 0
 	}
@@ -176,6 +219,9 @@ func (t *TimerFD) Read(c vfs.Caller, f *vfs.File, dst *uio.Dst, _ int64) (int, e
 		if err := t.q.Wait(c, wait.Readable, ktime.Forever, take); err != nil {
 			return 0, err
 		}
+	}
+	if canceled {
+		return 0, unix.ECANCELED
 	}
 	var b [8]byte
 	binary.LittleEndian.PutUint64(b[:], n)

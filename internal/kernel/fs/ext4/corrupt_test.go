@@ -166,7 +166,7 @@ func walk(t testing.TB, sb *superBlock) {
 				}
 			}
 			_, _ = in.(*inode).Extents(0, 1<<20, false, false)
-			in.(*inode).Mapped(0)
+			in.(*inode).Mapped(0, false)
 		case unix.S_IFDIR:
 			_, _ = in.Lookup(nil, "missing")
 			_, _ = in.Lookup(nil, "..")

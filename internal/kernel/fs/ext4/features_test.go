@@ -211,8 +211,8 @@ func TestExtents(t *testing.T) {
 			if fromImage != dax && len(want) > 0 {
 				t.Errorf("bs %s immutable %v: %s: from the image %v", tc.bs, tc.immutable, name, fromImage)
 			}
-			in.Mapped(1)
-			in.Mapped(-1)
+			in.Mapped(1, false)
+			in.Mapped(-1, false)
 		}
 		if *open != 0 {
 			t.Errorf("%d Memfiles left", *open)
@@ -228,7 +228,7 @@ func TestExtents(t *testing.T) {
 		if in.mem == nil || len(in.filled) != 0 {
 			t.Errorf("the data of a sparse file was copied: %d chunks", len(in.filled))
 		}
-		in.Mapped(0)
+		in.Mapped(0, false)
 	}
 	// A file whose last block has something after its end must not show it.
 	sb, raw, d := load("4096", true)
@@ -250,7 +250,7 @@ func TestExtents(t *testing.T) {
 	if _, err := in.Extents(0, pageSize, true, true); err != unix.EROFS {
 		t.Errorf("shared writable: %v", err)
 	}
-	in.Mapped(0)
+	in.Mapped(0, false)
 	if *open != 0 {
 		t.Errorf("%d Memfiles left", *open)
 	}

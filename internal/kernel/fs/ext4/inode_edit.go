@@ -305,7 +305,7 @@ func (sb *superBlock) largeFile() {
 
 // Forget is called when nobody uses the inode any more: without links it is freed.
 func (in *inode) Forget() {
-	in.Mapped(0)
+	in.Mapped(0, false)
 	sb := in.sb
 	if !sb.w.ready.Load() || in.Attr().Nlink > 0 {
 		return

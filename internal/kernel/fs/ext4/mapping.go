@@ -224,7 +224,7 @@ func (in *inode) MSync(off, n uint64) error {
 
 // Mapped counts mappings. With the last one the Memfile is written back and dropped, and freed blocks that were mapped can
 // be used.
-func (in *inode) Mapped(delta int) {
+func (in *inode) Mapped(delta int, _ bool) {
 	in.memMu.Lock()
 	last := in.mapped+delta <= 0
 	in.memMu.Unlock()

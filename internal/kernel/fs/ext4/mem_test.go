@@ -20,7 +20,7 @@ func mapFile(t *testing.T, d *rwDisk, path string, n uint64) (*vfs.File, vfs.Map
 	must(t, err)
 	m, err := vfs.MapFile(d, f, true, true, false)
 	must(t, err)
-	m.Mapped(1)
+	m.Mapped(1, false)
 	x, err := m.Extents(0, n, true, true)
 	must(t, err)
 	if len(x) != 1 {
@@ -77,7 +77,7 @@ func TestSharedMapping(t *testing.T) {
 		clear(want[1000:101000])
 		d.expect("/f", want)
 		store([]byte("last"), 399990)
-		m.Mapped(-1)
+		m.Mapped(-1, false)
 		f.DecRef()
 		d.remount("mapping")
 		d.expect("/f", want)
@@ -98,7 +98,7 @@ func TestBusyBlocks(t *testing.T) {
 	must(t, err)
 	m, err := vfs.MapFile(d, f, false, false, false)
 	must(t, err)
-	m.Mapped(1)
+	m.Mapped(1, false)
 	x, err := m.Extents(0, 1<<20, false, false)
 	must(t, err)
 	if len(x) == 0 || x[0].Host != dax.host {
@@ -126,7 +126,7 @@ func TestBusyBlocks(t *testing.T) {
 		t.Error("blocks were used again while they were mapped")
 	}
 	before := d.sb.w.freeBlocks
-	m.Mapped(-1)
+	m.Mapped(-1, false)
 	must(t, sb.Sync())
 	if got := d.sb.w.freeBlocks - before; got < 256 {
 		t.Errorf("%d blocks came back", got)

@@ -41,8 +41,8 @@ type watch struct {
 	inst  *Instance
 	wd    int32
 	inode vfs.Inode
-	at    vfs.Path // holds the inode
-	mask  uint32   // guarded by marks.mu
+	at    vfs.InodeRef // holds the inode
+	mask  uint32       // guarded by marks.mu
 }
 
 // marks has all watches, by inode.
@@ -121,9 +121,12 @@ func Of(f *vfs.File) *Instance {
 	return in
 }
 
-// Add is inotify_add_watch(2); the path is relative to the working directory.
+// ValidMask reports whether inotify_add_watch(2) knows all bits of a mask, and there are any.
+func ValidMask(mask uint32) bool { return mask != 0 && mask&^uint32(allBits) == 0 }
+
+// Add is inotify_add_watch(2) with a valid mask; the path is relative to the working directory.
 func (in *Instance) Add(c vfs.Caller, path string, mask uint32) (int32, error) {
-	if mask&allBits == 0 || mask&unix.IN_MASK_ADD != 0 && mask&unix.IN_MASK_CREATE != 0 {
+	if mask&unix.IN_MASK_ADD != 0 && mask&unix.IN_MASK_CREATE != 0 {
 		return 0, unix.EINVAL
 	}
 	flags := 0
@@ -161,12 +164,12 @@ func (in *Instance) Add(c vfs.Caller, path string, mask uint32) (int32, error) {
 		return 0, unix.ENOSPC
 	}
 	in.lastWD++
-	w := &watch{inst: in, wd: in.lastWD, inode: inode, at: vfs.Path{Dentry: p.Dentry}.Get(), mask: mask & kept}
+	w := &watch{inst: in, wd: in.lastWD, inode: inode, at: vfs.HoldInode(p), mask: mask & kept}
 	in.watches[w.wd], in.byInode[inode] = w, w
 	marks.watches[in.uid]++
 	marks.m[inode] = append(marks.m[inode], w)
 	if len(marks.m) == 1 {
-		vfs.SetNotifier(receive)
+		vfs.AddReceiver(&receiver)
 	}
 	return w.wd, nil
 }
@@ -206,12 +209,20 @@ func (w *watch) endLocked() {
 	}
 	delete(marks.m, w.inode)
 	if len(marks.m) == 0 {
-		vfs.SetNotifier(nil)
+		vfs.RemoveReceiver(&receiver)
 	}
 }
 
+var receiver vfs.Receiver
+
+func init() { receiver.Func = receive }
+
 // receive is called by the vfs for every event.
 func receive(ev *vfs.Event) {
+	if ev.Super != nil {
+		unmounted(ev)
+		return
+	}
 	var self, dir []*watch
 	marks.mu.RLock()
 	if ev.Mask&dirOnly == 0 && ev.Inode != nil {
@@ -228,9 +239,27 @@ func receive(ev *vfs.Event) {
 	}
 }
 
+// unmounted ends the watches of a file system.
+func unmounted(ev *vfs.Event) {
+	var ended []*watch
+	marks.mu.RLock()
+	for in, list := range marks.m {
+		if in.Super() == ev.Super {
+			ended = deliver(list, ev, "", ended)
+		}
+	}
+	marks.mu.RUnlock()
+	for _, w := range ended {
+		w.end()
+	}
+}
+
 // deliver queues an event for the watches that want it. It adds those that end with it to ended.
 func deliver(list []*watch, ev *vfs.Event, name string, ended []*watch) []*watch {
 	for _, w := range list {
+		if ev.Unlinked && name != "" && w.mask&unix.IN_EXCL_UNLINK != 0 {
+			continue
+		}
 		if ev.Mask&(w.mask|always)&(unix.IN_ALL_EVENTS|always) != 0 {
 			w.inst.queueEvent(event{w.wd, ev.Mask & (unix.IN_ALL_EVENTS | unix.IN_UNMOUNT | unix.IN_ISDIR), ev.Cookie, name})
 			if w.mask&unix.IN_ONESHOT != 0 {
@@ -334,6 +363,9 @@ func (in *Instance) Write(vfs.Caller, *vfs.File, *uio.Src, int64) (int, error) {
 
 // WaitQueue is notified of events.
 func (in *Instance) WaitQueue() *wait.Queue { return &in.q }
+
+// Async: the file has O_ASYNC.
+func (in *Instance) Async() {}
 
 // Readiness: readable when there are events.
 func (in *Instance) Readiness(mask wait.Events) wait.Events {

@@ -140,6 +140,8 @@ func (p *Pipe) read(c vfs.Caller, dst *uio.Dst, nonblock bool) (int, error) {
 			p.mu.Unlock()
 			if woken {
 				p.q.Notify(wait.Out | wait.WrNorm)
+			} else if n > 0 {
+				p.q.Notify(wait.WrBand) // for O_ASYNC, which is told of every read; nobody waits for it
 			}
 			if n > 0 {
 				return n, nil

@@ -26,10 +26,10 @@ type data struct {
 	// reserved is where the last fallocate ended: there may be pages up to it behind the end of the file.
 	reserved int64
 
-	mapped   int  // mappings
-	writable bool // there was a shared writable mapping since mapped was 0
-	opens    int  // open files, for files that are in no directory
-	anon     bool // a memfd: freed with its last open file
+	mapped int  // mappings
+	writes int  // of them, shared ones through a writable descriptor
+	opens  int  // open files, for files that are in no directory
+	anon   bool // a memfd: freed with its last open file
 }
 
 // freeData frees all pages. The caller holds mu.
@@ -607,9 +607,6 @@ func (f *file) Mapping(_ vfs.Caller, _ *vfs.File, shr, write bool) (vfs.Mapping,
 	if err := in.toMem(); err != nil {
 		return nil, err
 	}
-	if shr && write {
-		in.data.writable = true
-	}
 	return in, nil
 }
 
@@ -652,9 +649,12 @@ func (in *inode) toMem() error {
 }
 
 // Extents implements vfs.Mapping: all of the file is in one object, in the same places.
-func (in *inode) Extents(off, n uint64, _, _ bool) ([]vfs.Extent, error) {
+func (in *inode) Extents(off, n uint64, shr, write bool) ([]vfs.Extent, error) {
 	in.mu.RLock()
 	defer in.mu.RUnlock()
+	if shr && write && in.data.seals&unix.F_SEAL_WRITE != 0 {
+		return nil, unix.EPERM // sealed after Mapping looked and before Mapped counted
+	}
 	if in.data.mem == nil {
 		return nil, unix.EIO
 	}
@@ -666,15 +666,17 @@ func (in *inode) Extents(off, n uint64, _, _ bool) ([]vfs.Extent, error) {
 func (in *inode) MSync(uint64, uint64) error { return nil }
 
 // Mapped counts mappings; the last one of a file that is gone frees it.
-func (in *inode) Mapped(delta int) {
+func (in *inode) Mapped(delta int, write bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	d := &in.data
 	d.mapped += delta
+	if write {
+		d.writes += delta
+	}
 	if d.mapped != 0 {
 		return
 	}
-	d.writable = false
 	if d.mem != nil && in.attr.Nlink == 0 && d.anon && d.opens == 0 {
 		in.freeData()
 	}
@@ -697,13 +699,19 @@ func (in *inode) AddSeals(seals uint32) error {
 	if seals&^all != 0 || in.typ != unix.S_IFREG {
 		return unix.EINVAL
 	}
-	in.mu.Lock()
-	defer in.mu.Unlock()
 	d := &in.data
+	in.mu.Lock()
+	if d.writes > 0 && seals&unix.F_SEAL_WRITE != 0 && CountMapped != nil {
+		// Mappings that a program has taken away by itself are found to be gone now.
+		in.mu.Unlock()
+		CountMapped(in)
+		in.mu.Lock()
+	}
+	defer in.mu.Unlock()
 	if d.seals&unix.F_SEAL_SEAL != 0 {
 		return unix.EPERM
 	}
-	if seals&unix.F_SEAL_WRITE != 0 && d.seals&unix.F_SEAL_WRITE == 0 && d.mapped > 0 && d.writable {
+	if seals&unix.F_SEAL_WRITE != 0 && d.seals&unix.F_SEAL_WRITE == 0 && d.writes > 0 {
 		return unix.EBUSY
 	}
 	if seals&unix.F_SEAL_EXEC != 0 && in.attr.Mode&0o111 != 0 {

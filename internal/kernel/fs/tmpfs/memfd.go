@@ -19,11 +19,16 @@ const (
 	memfdNameMax = 249
 )
 
+// ValidMemfdFlags reports whether memfd_create(2) knows the flags.
+func ValidMemfdFlags(flags uint32) bool {
+	return flags&^(unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|mfdNoexecSeal|mfdExec) == 0 &&
+		flags&(mfdNoexecSeal|mfdExec) != mfdNoexecSeal|mfdExec
+}
+
 // NewMemfd is memfd_create(2): the file is open for reading and writing. Flags are MFD_ALLOW_SEALING, MFD_NOEXEC_SEAL and
 // MFD_EXEC; MFD_CLOEXEC is the caller's.
 func NewMemfd(c vfs.Caller, name string, flags uint32) (*vfs.File, error) {
-	if flags&^(unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|mfdNoexecSeal|mfdExec) != 0 ||
-		flags&mfdNoexecSeal != 0 && flags&mfdExec != 0 || len(name) > memfdNameMax {
+	if !ValidMemfdFlags(flags) || len(name) > memfdNameMax {
 		return nil, unix.EINVAL
 	}
 	mode := uint32(unix.S_IFREG | 0o777)

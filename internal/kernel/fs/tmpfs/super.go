@@ -28,6 +28,8 @@ const (
 var (
 	// NewMemfile makes the host memory object of a mapped file; without it files cannot be mapped.
 	NewMemfile func(name string) (platform.Memfile, error)
+	// CountMapped counts what is really mapped of a file, with Mapped(-1) for all else; it may be nil.
+	CountMapped func(vfs.Mapping) int
 	// TotalPages is the memory of the machine in pages: what "size=50%" counts from, and more than which all files
 	// together never hold. 0 is no limit.
 	TotalPages uint64

@@ -382,11 +382,11 @@ func TestMemfdSeals(t *testing.T) {
 	in := f.Inode.(*inode)
 	m, err := vfs.MapFile(c, f, true, true, false)
 	must(t, err)
-	m.Mapped(1)
+	m.Mapped(1, true)
 	if err := in.AddSeals(unix.F_SEAL_WRITE); err != unix.EBUSY {
 		t.Errorf("seal a mapped file: %v", err)
 	}
-	m.Mapped(-1)
+	m.Mapped(-1, true)
 	must(t, in.AddSeals(unix.F_SEAL_GROW))
 	if err := vfs.Ftruncate(c, f, 5001); err != unix.EPERM {
 		t.Errorf("grow: %v", err)

@@ -124,7 +124,7 @@ func (f *File) Fallocate(_ vfs.Caller, _ *vfs.File, _ uint32, off, n int64) erro
 func (f *File) MSync(off, n uint64) error { f.Syncs.Add(1); return nil }
 
 // Mapped counts.
-func (f *File) Mapped(delta int) { f.Maps.Add(int64(delta)) }
+func (f *File) Mapped(delta int, _ bool) { f.Maps.Add(int64(delta)) }
 
 var _ wait.Pollable = (*File)(nil)
 
