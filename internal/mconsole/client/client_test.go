@@ -120,7 +120,10 @@ func TestCommands(t *testing.T) {
 
 // TestServerEnds: a server that ends without an answer is noticed.
 func TestServerEnds(t *testing.T) {
-	server(t, func(string) []wire.Reply { os.Remove(filepath.Join(os.Getenv("HOME"), ".uml/box/mconsole")); return nil })
+	server(t, func(string) []wire.Reply {
+		os.Remove(filepath.Join(os.Getenv("HOME"), ".uml/box/mconsole"))
+		return nil
+	})
 	path, err := find("box")
 	if err != nil {
 		t.Fatal(err)
