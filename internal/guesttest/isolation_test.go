@@ -151,7 +151,7 @@ func checkStubs(t *testing.T, linux int, seccomp bool) (n int) {
 			}
 		}
 		if st["NoNewPrivs"] != "1" {
-			t.Errorf("stub %d: NoNewPrivs %s", p.pid, st["NoNewPrivs"])
+			t.Errorf("stub %d (%s, state %c): NoNewPrivs %s", p.pid, p.comm, p.state, st["NoNewPrivs"])
 		}
 		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.pid))
 		for _, fd := range fds {

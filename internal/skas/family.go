@@ -154,10 +154,8 @@ func (f *family) destroy() {
 		}
 	}
 	for _, tid := range []int{f.zygote, f.bell, f.keeper} { // a leader ends after its threads
-		for ws := unix.WaitStatus(0); tid > 0 && !ws.Exited() && !ws.Signaled(); {
-			if _, err := wait4(tid, &ws, unix.WALL, nil); err != nil && err != unix.EINTR {
-				break
-			}
+		if tid > 0 {
+			reap(tid)
 		}
 	}
 	unix.Close(f.sock)

@@ -84,5 +84,16 @@ func waitFor(tid int) (unix.WaitStatus, error) {
 	}
 }
 
+// reap waits for the end of a process or thread that has been killed.
+func reap(tid int) {
+	for {
+		var ws unix.WaitStatus
+		_, err := wait4(tid, &ws, unix.WALL, nil)
+		if err == nil && !ws.Stopped() || err != nil && err != unix.EINTR {
+			return
+		}
+	}
+}
+
 // stopEvent is the PTRACE_EVENT_ number of a stop, 0 if it is a signal or a system call stop.
 func stopEvent(ws unix.WaitStatus) int { return int(uint32(ws) >> 16) }

@@ -64,9 +64,7 @@ func (c *Capabilities) probePtrace(cfg *Config, logf func(string, ...any)) error
 	}
 	defer func() {
 		unix.Kill(pid, unix.SIGKILL)
-		for ws := unix.WaitStatus(0); err == nil && !ws.Exited() && !ws.Signaled(); {
-			_, err = wait4(pid, &ws, unix.WALL, nil)
-		}
+		reap(pid)
 	}()
 	if _, err := waitFor(pid); err != nil {
 		return fmt.Errorf("ptrace: %w", err)

@@ -1,4 +1,5 @@
 // /proc/self/maps and friends.
+// user: root
 #include "t.h"
 static void find(const char *l, void *a) { FILE *f = fopen("/proc/self/maps", "r"); char b[512]; unsigned long s, e, o, ino; char perm[8], dev[16]; int hit = 0; while (fgets(b, sizeof b, f)) { char name[256] = ""; if (sscanf(b, "%lx-%lx %7s %lx %15s %lu %255s", &s, &e, perm, &o, dev, &ino, name) < 6) P("bad line %s", b); if ((unsigned long)a >= s && (unsigned long)a < e) { hit = 1; char *n = strrchr(name, '/'); P("%s: %s off %lx ino %d %s\n", l, perm, o, ino != 0, n ? n : name); } } if (!hit) P("%s: not there\n", l); fclose(f); }
 static int bss[1000];

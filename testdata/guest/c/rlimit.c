@@ -1,4 +1,5 @@
 // Resource limits.
+// user: root
 #include "t.h"
 static volatile int got; static void h(int s) { got = s; P("got %d\n", s); }
 static long fib(long d, volatile char *p) { volatile char b[1024]; b[0] = d; return d ? fib(d - 1, b) + b[0] : 0; }

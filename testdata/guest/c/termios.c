@@ -1,4 +1,5 @@
 // The line discipline through a pseudoterminal.
+// user: root
 #include "t.h"
 #include <pty.h>
 #include <termios.h>

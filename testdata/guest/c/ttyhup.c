@@ -1,4 +1,5 @@
 // Terminals and sessions: who gets a controlling terminal, loses it, and is told.
+// user: root
 #include "t.h"
 #include <pty.h>
 #include <termios.h>
