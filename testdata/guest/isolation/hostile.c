@@ -12,7 +12,7 @@ static long raw(unsigned long nr, long a, long b, long c, long d, long e, long f
 	return r;
 }
 // IN runs an attack in a child and tells how the child ended; it must be able to end normally or be killed, never by code 77.
-#define IN(label, ...) do { pid_t p_ = fork(); if (!p_) { alarm(5); __VA_ARGS__; _exit(0); } int st_ = 0; waitpid(p_, &st_, 0); if (WIFEXITED(st_) && WEXITSTATUS(st_) == 77) P("BROKEN %s\n", label); else if (WIFSIGNALED(st_) && WTERMSIG(st_) == SIGALRM) P("HANGS %s\n", label); else P("done %s\n", label); } while (0)
+#define IN(label, ...) do { pid_t p_ = fork(); if (!p_) { alarm(20); __VA_ARGS__; _exit(0); } int st_ = 0; waitpid(p_, &st_, 0); if (WIFEXITED(st_) && WEXITSTATUS(st_) == 77) P("BROKEN %s\n", label); else if (WIFSIGNALED(st_) && WTERMSIG(st_) == SIGALRM) P("HANGS %s\n", label); else P("done %s\n", label); } while (0)
 static void broken(const char *what, long a, long b) { P("BROKEN %s %lx %lx\n", what, a, b); }
 static void cs32(int s, siginfo_t *i, void *u) { ((ucontext_t *)u)->uc_mcontext.gregs[REG_CSGSFS] = (((ucontext_t *)u)->uc_mcontext.gregs[REG_CSGSFS] & ~0xffffL) | 0x23; }
 static void ip(int s, siginfo_t *i, void *u) { ((ucontext_t *)u)->uc_mcontext.gregs[REG_RIP] = 0x7ffffffff000; }
