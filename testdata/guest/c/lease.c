@@ -1,4 +1,5 @@
 // Leases: who may have one, and how they are broken.
+// user: root
 #include "t.h"
 static volatile int got; static volatile int fd_, code_; static int held, downgrade;
 static void h(int s, siginfo_t *i, void *u) { got++; fd_ = i->si_fd; code_ = i->si_code; }
