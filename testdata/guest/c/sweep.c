@@ -1,5 +1,6 @@
 // Every system call with bad pointers in all arguments: the errors.
 // user: nobody
+// host: root
 #include "t.h"
 // Calls that end, block or fork, that cut the standard output, or whose errors depend on how the host's kernel was configured, on the size of the
 // program (mlockall), on its parent (sigaltstack: exec keeps the flags), or on what System V objects others have made.
