@@ -32,7 +32,7 @@ func unknown(t *task.Task, nr int32) error {
 	if uint32(nr) < uint32(len(Table)) {
 		name := Table[nr].Name
 		klog.OnceAt(klog.Debug, t.Comm()+"/"+name+"/"+string(rune(nr)),
-			"%s[%d]: system call %d (%s) is not implemented", t.Comm(), t.PID(), nr, name)
+			"%s[%d]: no system call %d (%s) here", t.Comm(), t.PID(), nr, name)
 	}
 	return unix.ENOSYS
 }
