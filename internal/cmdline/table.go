@@ -46,7 +46,7 @@ func init() {
 		{"ncpus=", []string{"ncpus="}, "ncpus=<n>", "How many CPUs the guest sees. The default is all that the host has.", setNCPUs},
 
 		{"root=", []string{"root="}, "root=<device>",
-			"The root file system: /dev/ubda1, /dev/ubd0, 98:0, 6200, UUID=..., LABEL=..., PARTUUID=... or PARTLABEL=..., or with\nrootfstype=hostfs /dev/root for a directory of the host. The default is 98:0, the first disk. Example: root=/dev/ubda1",
+			"The root file system: /dev/ubda1, /dev/ubd0, 98:0, 6200, UUID=..., LABEL=..., PARTUUID=... or\nPARTLABEL=... The default is 98:0, the first disk. Example: root=/dev/ubda1",
 			func(p *parser, _, v string) disposition { p.c.Root, p.rootGiven = v, true; return taken }},
 		{"initrd=", []string{"initrd="}, "initrd=<host file>",
 			"A cpio archive (plain or compressed) on the host that becomes the first root.",
@@ -60,9 +60,9 @@ func init() {
 		{"udb", nil, "", "", setUDB},
 		{"ubd=", nil, "", "", setUBDGlobal},
 		{"ubd", []string{"ubd="}, "ubd<n><flags>=<file>[,<backing file>][,<serial>]",
-			"A file on the host is disk n (0 to 15, or a to p) of the guest: /dev/ubda, /dev/ubdb, ... With two files the first\nis a copy-on-write layer over the second, created if it is not there. Flags: r read-only, s write synchronously,\nd no search for a copy-on-write header, c do not lock the file, t no discard. A directory on the host serves as\nroot through hostfs. Without ubd0 a file root_fs in the working directory is the first disk; without that the\nbuilt-in root is used. \"ubd=sync\" makes all disks write synchronously. Example: ubd0=cow,debian.img", setUBD},
+			"A file on the host is disk n (0 to 15, or a to p) of the guest: /dev/ubda, /dev/ubdb, ... With two files the first\nis a copy-on-write layer over the second, created if it is not there. Flags: r read-only, s write synchronously,\nd no search for a copy-on-write header, c do not lock the file, t no discard. Without ubd0 a file\nroot_fs in the working directory is the first disk; without that the built-in root is used.\n\"ubd=sync\" makes all disks write synchronously. Example: ubd0=cow,debian.img", setUBD},
 		{"hostfs=", []string{"hostfs="}, "hostfs=<directory>[,append]",
-			"The directory of the host to which all hostfs mounts are confined; the default is /. With append the guest can\nonly add to the end of host files.", setHostfs},
+			"Not there yet, and reported when given.\nThe directory of the host to which all hostfs mounts are confined; the default is /. With append the guest can\nonly add to the end of host files.", setHostfs},
 
 		{"console=", []string{"console="}, "console=<device>",
 			"Where the kernel's messages go and what /dev/console is: tty0 (the default), ttyS0, mc (management console\nclients) or stderr0.",
@@ -88,9 +88,9 @@ func init() {
 			func(p *parser, _, _ string) disposition { p.c.EarlyPrintk = true; return taken }},
 
 		{"eth", []string{"eth="}, "eth<n>=<transport>[,<options>]",
-			"Network interface n. Transports: tuntap,<tap>,<mac>,<host ip>; daemon,<mac>,unix,<socket>;\nmcast,<mac>,<group>,<port>,<ttl>; ucast,<mac>,<ip>,<port>,<remote port>; slirp or user (built-in network without\nprivileges). Fields may be left empty. Example: eth0=tuntap,tap0", setEth},
+			"Not there yet, and reported when given.\nNetwork interface n. Transports: tuntap,<tap>,<mac>,<host ip>; daemon,<mac>,unix,<socket>;\nmcast,<mac>,<group>,<port>,<ttl>; ucast,<mac>,<ip>,<port>,<remote port>; slirp or user (built-in network without\nprivileges). Fields may be left empty. Example: eth0=tuntap,tap0", setEth},
 		{"vec", []string{"vec:"}, "vec<n>:transport=<t>,<key>=<value>,...",
-			"Network interface vec<n>. Transports: tap, raw, hybrid, gre, l2tpv3, bess, fd, vde. Keys: mac, mtu, depth,\nifname, src, dst, srcport, dstport and those of the transport. Example: vec0:transport=tap,ifname=tap0", setVec},
+			"Not there yet, and reported when given.\nNetwork interface vec<n>. Transports: tap, raw, hybrid, gre, l2tpv3, bess, fd, vde. Keys: mac, mtu, depth,\nifname, src, dst, srcport, dstport and those of the transport. Example: vec0:transport=tap,ifname=tap0", setVec},
 
 		{"umid=", []string{"umid="}, "umid=<name>",
 			"The name of this guest: its management socket and pid file are in ~/.uml/<name>. The default is a random name.", setUmid},

@@ -98,7 +98,7 @@ func openError(name string, err error) error {
 	e, _ := err.(unix.Errno)
 	if e == unix.EISDIR {
 		return &FileError{name, fmt.Sprintf("Failed to open '%s', errno = %d (it is a directory)", name, int(e)),
-			wantImage + "; a directory can be the root with root=/dev/root rootfstype=hostfs rootflags=<directory>", e}
+			wantImage + "; mke2fs -d makes an image of a directory", e}
 	}
 	return &FileError{name, fmt.Sprintf("Failed to open '%s', errno = %d (%s)", name, int(e), err), wantImage, err}
 }
