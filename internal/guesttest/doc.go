@@ -2,8 +2,8 @@
 //
 //   - Native Linux is the oracle: small programs (testdata/guest/c and testdata/guest/go) run on the host and in a guest,
 //     and must print the same. A program's header may say "// user: nobody" (runs without privileges in both), "// user:
-//     root" (needs root in both; compared only if the test runs as root), "// host: root" (its run on the host needs
-//     root), "// expect:" lines (what it prints, where the host must not be asked) and "// time: <seconds>".
+//     root" (needs root in both; compared only if the test runs as root), "// expect:" lines (what it prints, where the
+//     host must not be asked) and "// time: <seconds>".
 //   - Isolation: hostile programs, and checks from the host's side that they reached nothing.
 //   - A random system call fuzzer.
 //   - Stress: many starts, and guests killed at random moments.

@@ -100,12 +100,11 @@ type program struct {
 	name    string
 	source  string
 	user    string // "", "nobody" or "root"
-	needs   string // "root" if the host's run needs root although the program does not run as root
 	seconds int
 	expect  string // what it prints, instead of what the host does
 }
 
-var header = regexp.MustCompile(`(?m)^// (user|host|time|expect): ?(.*)$`)
+var header = regexp.MustCompile(`(?m)^// (user|time|expect): ?(.*)$`)
 
 func readProgram(name, source string) (program, error) {
 	p := program{name: name, source: source, seconds: 20}
@@ -117,8 +116,6 @@ func readProgram(name, source string) (program, error) {
 		switch m[1] {
 		case "user":
 			p.user = m[2]
-		case "host":
-			p.needs = m[2]
 		case "time":
 			if p.seconds, err = strconv.Atoi(m[2]); err != nil {
 				return p, fmt.Errorf("%s: %w", source, err)

@@ -27,7 +27,7 @@ func (p program) host() (user, skip string) {
 	switch {
 	case p.expect != "":
 		return "", "has its output written down"
-	case (p.user == "root" || p.needs == "root") && !privileged:
+	case p.user == "root" && !privileged:
 		return "", "needs root on the host"
 	case p.user == "nobody" && privileged:
 		return fmt.Sprint(nobody), ""

@@ -1,11 +1,10 @@
 // Every system call with bad pointers in all arguments: the errors.
 // user: nobody
-// host: root
 #include "t.h"
-// Calls that end, block or fork, that cut the standard output, or whose errors depend on how the host's kernel was configured, on the size of the
+// Calls that end, block or fork, that cut the standard output or take the right to read it, or whose errors depend on how the host's kernel was configured, on the size of the
 // program (mlockall), on its parent (sigaltstack: exec keeps the flags), or on what System V objects others have made.
 static const int skip[] = {
-	SYS_exit, SYS_exit_group, SYS_fork, SYS_vfork, SYS_clone, SYS_clone3, SYS_pause, SYS_ftruncate, SYS_rt_sigsuspend, SYS_rt_sigreturn, SYS_kill, SYS_tkill, SYS_tgkill,
+	SYS_exit, SYS_exit_group, SYS_fork, SYS_vfork, SYS_clone, SYS_clone3, SYS_pause, SYS_ftruncate, SYS_fchmod, SYS_rt_sigsuspend, SYS_rt_sigreturn, SYS_kill, SYS_tkill, SYS_tgkill,
 	SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_reboot, SYS_alarm, SYS_sched_yield, SYS_restart_syscall, SYS_brk, SYS_mmap, SYS_munmap, SYS_mremap, SYS_arch_prctl, SYS_set_tid_address,
 	SYS_modify_ldt, SYS_personality, SYS_vhangup, SYS_iopl, SYS_ioperm, SYS_umask, SYS_setsid, SYS_time, SYS_getcpu, SYS_munlockall, SYS_sync, SYS_getrandom, SYS_rseq, SYS_set_robust_list,
 	SYS_create_module, SYS_query_module, SYS_get_kernel_syms, SYS_nfsservctl, SYS_getpmsg, SYS_putpmsg, SYS_afs_syscall, SYS_tuxcall, SYS_security, SYS_vserver, SYS_uselib, SYS_ustat, SYS_sysfs, SYS__sysctl, SYS_epoll_ctl_old, SYS_epoll_wait_old, SYS_set_thread_area, SYS_get_thread_area,
