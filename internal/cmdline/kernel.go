@@ -199,7 +199,7 @@ func maxCPUs(p *parser, v string, _ bool) bool {
 // kernelHelp is the help of the parameters above that are worth telling.
 var kernelHelp = []struct{ syntax, help string }{
 	{"ro, rw", "Mounts the root read-only (the default) or read-write."},
-	{"rootfstype=<type>, rootflags=<options>", "How to mount the root. Example: root=/dev/root rootfstype=hostfs rootflags=/srv/guest"},
+	{"rootfstype=<type>, rootflags=<options>", "How to mount the root. Example: rootfstype=ext4 rootflags=errors=panic"},
 	{"rootwait, rootdelay=<seconds>", "Waits for the root device, or some time, before mounting it."},
 	{"init=<path>", "What to run as init. Words that are no options are its arguments, key=value its environment; everything\nafter \"--\" goes to init alone."},
 	{"loglevel=<n>", "Shows messages of a level below n on the console."},
