@@ -152,7 +152,7 @@ func (k *Kernel) Boot(p platform.Platform) error {
 	if err != nil {
 		return err
 	}
-	t.MM = &mm.Host{UserMax: p.UserMax(), VDSO: p.VDSO(), HostBrk: p.HostBrk(), Empty: empty.Host(), NewShared: newShared, Acct: mm.NewAccountant(k.cfg.Memory, p.NumCPU())}
+	t.MM = &mm.Host{UserMax: p.UserMax(), VDSO: p.VDSO(), HostBrk: p.HostBrk(), Empty: empty.Host(), NewShared: newShared, Acct: mm.NewAccountant(k.cfg.Memory, p.NumCPU(), p.CPUTime)}
 	t.MM.Acct.AddSource(mm.Shmem, tmpfs.Usage)
 	t.MM.Acct.AddSource(mm.Kernel, mm.KernelBytes)
 	mm.LimitKernel(k.cfg.Memory / 4)

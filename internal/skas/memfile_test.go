@@ -24,7 +24,7 @@ func TestWindow(t *testing.T) {
 		t.Fatal(err)
 	}
 	as := newAddressSpace()
-	as.add(os.Getpid())
+	as.add(os.Getpid(), os.Getpid())
 	buf := make([]byte, 2*page)
 	at := uint64(uintptr(unsafe.Pointer(&buf[0])))
 

@@ -20,33 +20,57 @@ import (
 type addressSpace struct {
 	tid atomic.Int64 // a living thread, 0 if there is none
 
-	mu   sync.Mutex
-	tids []int
+	mu    sync.Mutex
+	tids  []int
+	procs []processClock // of the processes that the threads belong to
+	ran   int64          // CPU time of all processes that were ever here
+	// usage is what Usage last found, when they had run for usageAt nanoseconds.
+	usage   platform.Usage
+	usageAt int64
+}
 
-	// usage is what Usage last found, when the threads had used cpu nanoseconds. Both guarded by mu.
-	usage platform.Usage
-	cpu   int64
+// processClock is the CPU time of a process when it was last asked for.
+type processClock struct {
+	tgid, threads int
+	ran           int64
 }
 
 func newAddressSpace() *addressSpace { return new(addressSpace) }
 
-func (as *addressSpace) add(tid int) {
+// add and remove take note of a thread of the process tgid.
+func (as *addressSpace) add(tgid, tid int) {
 	as.mu.Lock()
 	as.tids = append(as.tids, tid)
 	as.tid.CompareAndSwap(0, int64(tid))
+	i := as.process(tgid)
+	if i < 0 {
+		i = len(as.procs)
+		as.procs = append(as.procs, processClock{tgid: tgid})
+	}
+	as.procs[i].threads++
 	as.mu.Unlock()
 }
 
-func (as *addressSpace) remove(tid int) {
+func (as *addressSpace) remove(tgid, tid int) {
 	as.mu.Lock()
 	if i := slices.Index(as.tids, tid); i >= 0 {
 		as.tids = slices.Delete(as.tids, i, i+1)
+	}
+	if i := as.process(tgid); i >= 0 {
+		if as.procs[i].threads--; as.procs[i].threads == 0 {
+			as.procs = slices.Delete(as.procs, i, i+1)
+		}
 	}
 	as.tid.Store(0)
 	if len(as.tids) > 0 {
 		as.tid.Store(int64(as.tids[len(as.tids)-1]))
 	}
 	as.mu.Unlock()
+}
+
+// process is where in procs a process is, or -1.
+func (as *addressSpace) process(tgid int) int {
+	return slices.IndexFunc(as.procs, func(c processClock) bool { return c.tgid == tgid })
 }
 
 // others returns the living threads.
@@ -240,29 +264,32 @@ func (as *addressSpace) Own() (own []uio.Range, err error) {
 	return nil, unix.ESRCH
 }
 
-// cpuTime is the CPU time that the threads have used, -1 if there are too many to ask.
-func (as *addressSpace) cpuTime() (sum int64) {
-	const perThreadSched, most = 6, 8 // CPUCLOCK_PERTHREAD_MASK | CPUCLOCK_SCHED
-	tids := as.others()
-	if len(tids) > most {
-		return -1
-	}
-	for _, tid := range tids {
+// CPUTime implements platform.AddressSpace.
+func (as *addressSpace) CPUTime() int64 {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	return as.cpuTimeLocked()
+}
+
+// cpuTimeLocked adds what the processes have run since it was last called.
+func (as *addressSpace) cpuTimeLocked() int64 {
+	for i := range as.procs {
+		c := &as.procs[i]
 		var ts unix.Timespec
-		if unix.ClockGettime(int32(^tid)<<3|perThreadSched, &ts) != nil {
-			return -1
+		if unix.ClockGettime(processClockID(c.tgid), &ts) == nil {
+			as.ran += max(ts.Nano()-c.ran, 0)
+			c.ran = ts.Nano()
 		}
-		sum += ts.Nano()
 	}
-	return sum
+	return as.ran
 }
 
 // Usage implements platform.AddressSpace. It is asked for often, and a guest mostly sleeps: memory whose threads have not
 // run since is not measured again, which costs a hundredth.
 func (as *addressSpace) Usage() (u platform.Usage, err error) {
-	cpu := as.cpuTime()
 	as.mu.Lock()
-	if cpu > 0 && cpu == as.cpu {
+	ran := as.cpuTimeLocked()
+	if ran > 0 && ran == as.usageAt {
 		u = as.usage
 		as.mu.Unlock()
 		return u, nil
@@ -270,10 +297,31 @@ func (as *addressSpace) Usage() (u platform.Usage, err error) {
 	as.mu.Unlock()
 	if u, err = as.readUsage(); err == nil {
 		as.mu.Lock()
-		as.usage, as.cpu = u, cpu
+		as.usage, as.usageAt = u, ran
 		as.mu.Unlock()
 	}
 	return u, err
+}
+
+// AnonPSS implements platform.AddressSpace. Hosts before Linux 5.4 do not tell (ENOSYS).
+func (as *addressSpace) AnonPSS() (uint64, error) {
+	for _, tid := range as.others() {
+		b, err := os.ReadFile("/proc/" + strconv.Itoa(tid) + "/smaps_rollup")
+		if err != nil || len(b) == 0 {
+			continue
+		}
+		_, value, ok := bytes.Cut(b, []byte("\nPss_Anon:"))
+		if !ok {
+			return 0, unix.ENOSYS
+		}
+		value, _, _ = bytes.Cut(value, []byte(" kB"))
+		kib, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 10, 64)
+		if err != nil {
+			return 0, unix.ENOSYS
+		}
+		return kib << 10, nil
+	}
+	return 0, unix.ESRCH
 }
 
 // readUsage reads /proc/pid/status.

@@ -16,7 +16,7 @@ var _ uio.PieceMemory = (*addressSpace)(nil)
 // TestPieces copies within the test's own memory, which process_vm_readv reaches too.
 func TestPieces(t *testing.T) {
 	as := newAddressSpace()
-	as.add(os.Getpid())
+	as.add(os.Getpid(), os.Getpid())
 	var pieces [][]byte
 	var want []byte
 	for i := range maxPieces + 3 { // more than one call takes

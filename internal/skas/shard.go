@@ -256,9 +256,12 @@ func (s *shard) newProcess(data any) (*Thread, error) {
 // adopt makes t known.
 func (s *shard) adopt(t *Thread) {
 	t.proc.threads.Add(1)
-	t.as.add(t.tid)
+	t.as.add(t.proc.tgid, t.tid)
 	s.threads.Add(1)
-	s.p.threads.slot(t.tid).Store(t)
+	s.p.threads.add(t)
+	if t.tid == t.proc.tgid {
+		s.p.idle.born()
+	}
 }
 
 // close ends all stubs of the shard and waits for them.

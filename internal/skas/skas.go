@@ -3,8 +3,10 @@ package skas
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -49,6 +51,7 @@ type Platform struct {
 	vdso    platform.VDSO
 	threads threadTable
 	monitor monitor
+	idle    idle
 	closing atomic.Bool
 	frozen  atomic.Bool
 	// xstateSize is the size of the host's XSAVE area, 0 as long as it is not known.
@@ -167,6 +170,13 @@ func (p *Platform) Describe() string {
 	return fmt.Sprintf("skas: %s, %d shard(s), %d CPU(s)", p.caps.backend(), len(p.shards), p.cfg.NCPU)
 }
 
+// CPUTime implements platform.Platform.
+func (p *Platform) CPUTime() int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &ts)
+	return ts.Nano()
+}
+
 // NewProcess implements platform.Platform.
 func (p *Platform) NewProcess(data any) (platform.Thread, error) {
 	if p.closing.Load() {
@@ -199,31 +209,65 @@ func (p *Platform) Close() {
 
 // threadTable finds threads by host thread id without a lock.
 type threadTable struct {
-	top [1 << 12]atomic.Pointer[[1 << 10]atomic.Pointer[Thread]]
+	top [1 << 12]atomic.Pointer[threadRow]
+
+	mu  sync.Mutex
+	all map[*Thread]struct{}
 }
 
-// slot returns where the thread with a tid (less than 2^22, PID_MAX_LIMIT) is kept.
-func (tt *threadTable) slot(tid int) *atomic.Pointer[Thread] {
-	row := &tt.top[tid>>10&0xfff]
-	r := row.Load()
-	if r == nil {
-		row.CompareAndSwap(nil, new([1 << 10]atomic.Pointer[Thread]))
-		r = row.Load()
+type threadRow struct {
+	slots [1 << 10]atomic.Pointer[Thread]
+	n     int // guarded by threadTable.mu
+}
+
+// get is the thread with a tid (less than 2^22, PID_MAX_LIMIT).
+func (tt *threadTable) get(tid int) *Thread {
+	if r := tt.top[tid>>10&0xfff].Load(); r != nil {
+		return r.slots[tid&0x3ff].Load()
 	}
-	return &r[tid&0x3ff]
+	return nil
 }
 
-func (tt *threadTable) get(tid int) *Thread { return tt.slot(tid).Load() }
+func (tt *threadTable) add(t *Thread) {
+	tt.mu.Lock()
+	defer tt.mu.Unlock()
+	if tt.all == nil {
+		tt.all = map[*Thread]struct{}{}
+	}
+	tt.all[t] = struct{}{}
+	top := &tt.top[t.tid>>10&0xfff]
+	r := top.Load()
+	if r == nil {
+		r = new(threadRow)
+		top.Store(r)
+	}
+	if r.slots[t.tid&0x3ff].Swap(t) == nil {
+		r.n++
+	}
+}
+
+func (tt *threadTable) remove(t *Thread) {
+	tt.mu.Lock()
+	defer tt.mu.Unlock()
+	delete(tt.all, t)
+	top := &tt.top[t.tid>>10&0xfff]
+	if r := top.Load(); r != nil && r.slots[t.tid&0x3ff].CompareAndSwap(t, nil) {
+		if r.n--; r.n == 0 {
+			top.Store(nil)
+		}
+	}
+}
+
+// list is all threads.
+func (tt *threadTable) list() []*Thread {
+	tt.mu.Lock()
+	defer tt.mu.Unlock()
+	return slices.Collect(maps.Keys(tt.all))
+}
 
 // each calls f for all threads.
 func (tt *threadTable) each(f func(*Thread)) {
-	for i := range tt.top {
-		if r := tt.top[i].Load(); r != nil {
-			for k := range r {
-				if t := r[k].Load(); t != nil {
-					f(t)
-				}
-			}
-		}
+	for _, t := range tt.list() {
+		f(t)
 	}
 }

@@ -49,6 +49,7 @@ type process struct {
 	tgid    int
 	threads atomic.Int32
 	killed  atomic.Bool
+	timer   cpuTimer
 }
 
 // Thread implements platform.Thread.

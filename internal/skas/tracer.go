@@ -73,9 +73,11 @@ func (s *shard) bury(t *Thread) {
 	t.mu.Unlock()
 	s.p.freeSlot(t)
 	delete(s.poolTids, t.tid)
-	s.p.threads.slot(t.tid).CompareAndSwap(t, nil)
-	t.as.remove(t.tid)
-	t.proc.threads.Add(-1)
+	s.p.threads.remove(t)
+	t.as.remove(t.proc.tgid, t.tid)
+	if t.proc.threads.Add(-1) == 0 {
+		s.p.idle.died(t.proc)
+	}
 	s.threads.Add(-1)
 }
 

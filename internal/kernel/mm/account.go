@@ -37,16 +37,17 @@ const (
 	usageKinds
 )
 
-// AnonPSS is what an AddressSpace has if it can tell its share of anonymous memory, with pages that forks share counted
-// once in all. It is dear; it is asked for only before something is killed.
-type AnonPSS interface{ AnonPSS() (uint64, error) }
-
 // Accountant watches over the guest's memory, whose size is the mem= option. Host memory is only taken when a program
 // touches it, and the kernel does not see that; so the use is polled, the more often the less is left. The guest can be
 // over the limit for one interval: headroom at the last poll, divided by dirtyRate and the number of CPUs, bounds it.
+//
+// To measure is dear. But memory is not touched without CPU time: as long as that which guest and kernel have had
+// since the last measurement cannot have used up half of the headroom of then, it is not repeated.
 type Accountant struct {
 	total atomic.Uint64
 	rate  uint64 // immutable
+	// kernelTime is the CPU time of the kernel, which touches memory for its callers. Immutable.
+	kernelTime func() int64
 
 	// mode and ratio are vm.overcommit_memory and vm.overcommit_ratio; committed is private writable memory at the last poll.
 	mode, ratio atomic.Int32
@@ -54,18 +55,23 @@ type Accountant struct {
 	swap        atomic.Uint64
 
 	mu      sync.Mutex
-	spaces  map[*MM]struct{}
+	spaces  map[*MM]int64 // and their CPU time at the last measurement
 	sources [usageKinds][]func() uint64
 
-	// pollMu serialises polls and guards last. It is taken before mu.
-	pollMu sync.Mutex
-	last   MemInfo
-	lastAt int64
+	// pollMu serialises polls and guards what follows. It is taken before mu.
+	pollMu   sync.Mutex
+	last     MemInfo
+	lastAt   int64
+	lastTime int64 // of the kernel
 }
 
-// NewAccountant makes an Accountant for total bytes and ncpu CPUs.
-func NewAccountant(total uint64, ncpu int) *Accountant {
-	a := &Accountant{rate: dirtyRate * uint64(max(ncpu, 1)), spaces: map[*MM]struct{}{}}
+// NewAccountant makes an Accountant for total bytes and ncpu CPUs. kernelTime is the CPU time of the kernel in
+// nanoseconds; it may be nil.
+func NewAccountant(total uint64, ncpu int, kernelTime func() int64) *Accountant {
+	if kernelTime == nil {
+		kernelTime = func() int64 { return 0 }
+	}
+	a := &Accountant{rate: dirtyRate * uint64(max(ncpu, 1)), kernelTime: kernelTime, spaces: map[*MM]int64{}}
 	a.SetTotal(total)
 	a.ratio.Store(50)
 	return a
@@ -81,7 +87,7 @@ func (a *Accountant) AddSource(k UsageKind, f func() uint64) {
 func (a *Accountant) add(m *MM) {
 	if a != nil {
 		a.mu.Lock()
-		a.spaces[m] = struct{}{}
+		a.spaces[m] = 0
 		a.mu.Unlock()
 	}
 }
@@ -153,10 +159,13 @@ type Report struct {
 	Next time.Duration
 }
 
-// Poll measures the use of memory.
+// Poll finds out whether the guest keeps within its memory.
 func (a *Accountant) Poll() Report {
 	a.pollMu.Lock()
 	defer a.pollMu.Unlock()
+	if left, ok := a.estimate(); ok {
+		return Report{Next: a.interval(left)}
+	}
 	spaces := a.measure()
 	used, total := a.last.Used, a.Total()
 	if used > total {
@@ -168,6 +177,27 @@ func (a *Accountant) Poll() Report {
 	return Report{Next: a.interval(total - used)}
 }
 
+// estimate is the least headroom that there can be, if that is enough to need no measurement.
+func (a *Accountant) estimate() (left uint64, ok bool) {
+	if total := a.Total(); a.lastAt == 0 || a.last.Used >= total {
+		return 0, false
+	} else {
+		left = total - a.last.Used
+	}
+	enough := left / 2
+	ran := a.kernelTime() - a.lastTime
+	a.mu.Lock()
+	for m, before := range a.spaces {
+		ran += max(m.as.CPUTime()-before, 0)
+	}
+	sources := a.sources
+	a.mu.Unlock()
+	now := sum(sources[Shmem]) + sum(sources[Kernel])
+	const most = 1 << 40 // no overflow, and more than enough
+	taken := uint64(min(max(ran, 0), most))*(dirtyRate/1_000_000)/1000 + now - min(now, a.last.Shmem+a.last.Kernel)
+	return left - min(left, taken), taken < enough
+}
+
 // interval is how long a guest needs to use up headroom, within bounds.
 func (a *Accountant) interval(headroom uint64) time.Duration {
 	ms := headroom / (a.rate / 1000)
@@ -176,10 +206,12 @@ func (a *Accountant) interval(headroom uint64) time.Duration {
 
 // measure fills last. It counts pages that forked processes share once for each.
 func (a *Accountant) measure() []platform.AddressSpace {
+	a.lastTime = a.kernelTime()
 	a.mu.Lock()
 	spaces := make([]platform.AddressSpace, 0, len(a.spaces))
 	for m := range a.spaces {
 		spaces = append(spaces, m.as)
+		a.spaces[m] = m.as.CPUTime()
 	}
 	sources := a.sources
 	a.mu.Unlock()
@@ -195,14 +227,8 @@ func (a *Accountant) measure() []platform.AddressSpace {
 		i.Committed += u.Data + u.Stack
 		i.Locked += u.Locked
 	}
-	sum := func(k UsageKind) (n uint64) {
-		for _, f := range sources[k] {
-			n += f()
-		}
-		return n
-	}
-	i.Shmem, i.Kernel, i.Buffers = sum(Shmem), sum(Kernel), sum(Buffers)
-	i.Cached = sum(Cache) + i.Shmem
+	i.Shmem, i.Kernel, i.Buffers = sum(sources[Shmem]), sum(sources[Kernel]), sum(sources[Buffers])
+	i.Cached = sum(sources[Cache]) + i.Shmem
 	i.Committed += i.Shmem
 	i.Used = i.Anon + i.Shmem + i.Kernel
 	a.last, a.lastAt = i, ktime.Monotonic()
@@ -210,17 +236,23 @@ func (a *Accountant) measure() []platform.AddressSpace {
 	return spaces
 }
 
+// sum adds up sources.
+func sum(sources []func() uint64) (n uint64) {
+	for _, f := range sources {
+		n += f()
+	}
+	return n
+}
+
 // confirm measures again with shared pages counted once, and returns the use.
 func (a *Accountant) confirm(spaces []platform.AddressSpace) uint64 {
 	var anon uint64
 	for _, as := range spaces {
-		p, ok := as.(AnonPSS)
-		if !ok {
+		n, err := as.AnonPSS()
+		if err == unix.ENOSYS {
 			return a.last.Used
 		}
-		if n, err := p.AnonPSS(); err == nil {
-			anon += n
-		}
+		anon += n
 	}
 	a.last.Used -= a.last.Anon
 	a.last.Anon = anon

@@ -10,16 +10,19 @@ import (
 // space is an address space of which only the usage is asked.
 type space struct {
 	platform.AddressSpace
-	u   platform.Usage
-	pss uint64
+	u     platform.Usage
+	pss   uint64
+	ran   int64
+	asked int // how often for the usage
 }
 
-func (s *space) Usage() (platform.Usage, error) { return s.u, nil }
+func (s *space) Usage() (platform.Usage, error) { s.asked++; return s.u, nil }
+func (s *space) CPUTime() int64                 { return s.ran }
 func (s *space) AnonPSS() (uint64, error)       { return s.pss, nil }
 
 func TestAccountant(t *testing.T) {
 	const mb = 1 << 20
-	a := NewAccountant(1024*mb, 1)
+	a := NewAccountant(1024*mb, 1, nil)
 	var shmem uint64
 	a.AddSource(Shmem, func() uint64 { return shmem })
 	a.AddSource(Cache, func() uint64 { return 100 * mb })
@@ -27,7 +30,7 @@ func TestAccountant(t *testing.T) {
 		t.Errorf("empty: %+v", r)
 	}
 	h := &Host{UserMax: 1 << 46, Acct: a}
-	s := &space{u: platform.Usage{Anon: 900 * mb, Data: 950 * mb}, pss: 900 * mb}
+	s := &space{u: platform.Usage{Anon: 900 * mb, Data: 950 * mb}, pss: 900 * mb, ran: 1e9}
 	m := New(h, s)
 	s2 := &space{u: platform.Usage{Anon: 900 * mb}, pss: 100 * mb}
 	m2 := New(h, s2)
@@ -58,6 +61,36 @@ func TestAccountant(t *testing.T) {
 	if len(a.spaces) != 0 {
 		t.Error("address spaces left")
 	}
+}
+
+// Memory is measured again when as much as half of what was left may have been taken: by programs, by the kernel for them,
+// or by files.
+func TestMeasureWhenNeeded(t *testing.T) {
+	const mb = 1 << 20
+	var kernel int64
+	a := NewAccountant(1000*mb, 2, func() int64 { return kernel })
+	var shmem uint64
+	a.AddSource(Shmem, func() uint64 { return shmem })
+	s := &space{u: platform.Usage{Anon: 200 * mb}}
+	m := New(&Host{UserMax: 1 << 46, Acct: a}, s)
+	defer m.Put()
+	polls := func(what string, asked int, next time.Duration) {
+		t.Helper()
+		if r := a.Poll(); r.Over != 0 || s.asked != asked || r.Next.Truncate(10*time.Millisecond) != next {
+			t.Errorf("%s: %+v, measured %d times", what, r, s.asked)
+		}
+	}
+	const ms = time.Millisecond
+	polls("first", 1, 260*ms) // 800 MB, two CPUs
+	polls("nothing ran", 1, 260*ms)
+	s.ran += int64(200 * ms) // 320 MB
+	polls("ran a little", 1, 160*ms)
+	kernel += int64(100 * ms)
+	polls("and the kernel", 2, 260*ms)
+	shmem += 300 * mb
+	polls("files", 2, 160*ms)
+	s.ran += int64(100 * ms)
+	polls("files, and it ran", 3, 160*ms)
 }
 
 func TestPickVictim(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -30,6 +31,7 @@ const (
 func NewFake() *Fake { return &Fake{files: map[*HostFile]*fakeMemfile{}} }
 
 func (f *Fake) NumCPU() int     { return 1 }
+func (f *Fake) CPUTime() int64  { return 0 }
 func (f *Fake) UserMax() uint64 { return fakeUserMax }
 func (f *Fake) VDSO() VDSO      { return VDSO{} }
 func (f *Fake) HostBrk() bool   { return false }
@@ -42,6 +44,9 @@ func (f *Fake) Freeze()          {}
 func (f *Fake) Frozen() bool     { return true }
 func (f *Fake) Thaw()            {}
 func (f *Fake) Close()           {}
+
+// Idle cannot tell.
+func (f *Fake) Idle(budget, after, most time.Duration) bool { return false }
 
 // NewProcess makes a thread with an empty address space.
 func (f *Fake) NewProcess(data any) (Thread, error) {
@@ -170,6 +175,15 @@ func (s *FakeSpace) Usage() (Usage, error) {
 	}
 	return u, nil
 }
+
+// AnonPSS counts private pages.
+func (s *FakeSpace) AnonPSS() (uint64, error) {
+	u, err := s.Usage()
+	return u.Anon, err
+}
+
+// CPUTime is 0: nothing runs.
+func (s *FakeSpace) CPUTime() int64 { return 0 }
 
 // cut removes [start, end) from the list, and the private pages there if drop is set.
 func (s *FakeSpace) cut(start, end uint64, drop bool) []fakeArea {

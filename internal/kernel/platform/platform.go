@@ -51,6 +51,7 @@ package platform
 
 import (
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -167,6 +168,8 @@ type Platform interface {
 	NewMemfile(name string) (Memfile, error)
 	// NumCPU is how many guest threads can run at once.
 	NumCPU() int
+	// CPUTime is how long the kernel itself has run, in nanoseconds.
+	CPUTime() int64
 	// UserMax is the first address that a guest may not map.
 	UserMax() uint64
 	// VDSO is the vDSO of every new process.
@@ -184,6 +187,9 @@ type Platform interface {
 	Freeze()
 	Frozen() bool
 	Thaw()
+	// Idle waits until programs and kernel have run for about budget on all CPUs together, until after has passed since a
+	// process was made, or for most. It returns false at once if that cannot be told. Only one goroutine may wait.
+	Idle(budget, after, most time.Duration) bool
 	// Close ends all threads and waits for their host processes.
 	Close()
 }
@@ -283,6 +289,10 @@ type AddressSpace interface {
 	Own() ([]uio.Range, error)
 	// Usage is the resident and virtual size in bytes, now.
 	Usage() (Usage, error)
+	// AnonPSS is its share of anonymous memory in bytes: pages that forks share are counted once in all. It is slow.
+	AnonPSS() (uint64, error)
+	// CPUTime is how long code has run in it, in nanoseconds. It never goes back, and is quick to ask.
+	CPUTime() int64
 }
 
 // Usage of memory in bytes.

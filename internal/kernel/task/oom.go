@@ -17,9 +17,15 @@ func (k *Kernel) WatchMemory(a *mm.Accountant) {
 		if r.Over > 0 {
 			k.KillForMemory(a)
 		}
-		time.Sleep(r.Next)
+		half := r.Next / 2
+		if !k.Platform.Idle(half*time.Duration(k.Platform.NumCPU()), half, idlePoll) {
+			time.Sleep(r.Next)
+		}
 	}
 }
+
+// idlePoll is how often memory is looked at while no program runs.
+const idlePoll = 5 * time.Second
 
 // oomReap is how long the killer waits for its victim to give its memory back before it looks for another.
 const oomReap = 2 * time.Second
