@@ -32,7 +32,7 @@ func (n *Node) OpenFile(flags uint32) (vfs.FileOps, error) {
 	if flags&unix.O_ACCMODE != unix.O_RDONLY && n.ReadOnly() {
 		return nil, unix.EROFS
 	}
-	s := &special{n: n, direct: flags&unix.O_DIRECT != 0}
+	s := &special{n: n}
 	var holder any
 	if flags&unix.O_EXCL != 0 {
 		s.exclusive = true
@@ -50,7 +50,6 @@ type special struct {
 	vfs.FileBase
 	n         *Node
 	exclusive bool
-	direct    bool // O_DIRECT
 }
 
 // Release ends the open.
@@ -82,9 +81,10 @@ func (s *special) writeAt(p []byte, off int64) error {
 	return nil
 }
 
-// aligned reports whether a transfer may be made: with O_DIRECT only whole sectors (open(2)).
-func (s *special) aligned(off int64, n int) bool {
-	return !s.direct || (off|int64(n))%SectorSize == 0
+// Aligned reports whether a transfer may be made: with O_DIRECT only whole sectors, to and from memory that is aligned alike
+// (open(2)).
+func Aligned(f *vfs.File, io *uio.IO, off int64) bool {
+	return f == nil || f.Flags()&unix.O_DIRECT == 0 || off%SectorSize == 0 && io.Len()%SectorSize == 0 && io.Aligned(SectorSize)
 }
 
 const bounceSize = 128 << 10
@@ -92,9 +92,9 @@ const bounceSize = 128 << 10
 var bounces = sync.Pool{New: func() any { p := make([]byte, bounceSize); return &p }}
 
 // Read reads any bytes: what is not whole sectors goes through a buffer.
-func (s *special) Read(_ vfs.Caller, _ *vfs.File, dst *uio.Dst, off int64) (int, error) {
+func (s *special) Read(_ vfs.Caller, f *vfs.File, dst *uio.Dst, off int64) (int, error) {
 	n := s.n
-	if off < 0 || !s.aligned(off, dst.Len()) {
+	if off < 0 || !Aligned(f, &dst.IO, off) {
 		return 0, unix.EINVAL
 	}
 	if off >= n.Size() {
@@ -129,9 +129,9 @@ func short(done int, err error) (int, error) {
 }
 
 // Write writes any bytes: sectors that are written in part are read first. ENOSPC at the end of the device.
-func (s *special) Write(_ vfs.Caller, _ *vfs.File, src *uio.Src, off int64) (int, error) {
+func (s *special) Write(_ vfs.Caller, f *vfs.File, src *uio.Src, off int64) (int, error) {
 	n := s.n
-	if off < 0 || !s.aligned(off, src.Len()) {
+	if off < 0 || !Aligned(f, &src.IO, off) {
 		return 0, unix.EINVAL
 	}
 	if src.Len() == 0 {

@@ -78,6 +78,16 @@ func (io *IO) Len() int { return io.left }
 // Guest reports whether the buffer is in guest memory.
 func (io *IO) Guest() bool { return io.mem != nil }
 
+// Aligned reports whether all pieces of guest memory begin at multiples of n, a power of two, and have such lengths.
+func (io *IO) Aligned(n uint64) bool {
+	for _, r := range io.r {
+		if io.mem != nil && (r.Addr|r.Len)&(n-1) != 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // Done is how many bytes were moved since Reset.
 func (io *IO) Done() int { return io.total - io.left }
 

@@ -18,7 +18,10 @@ type file struct {
 }
 
 // Read is read(2) and pread(2).
-func (f *file) Read(_ vfs.Caller, _ *vfs.File, dst *uio.Dst, off int64) (int, error) {
+func (f *file) Read(_ vfs.Caller, vf *vfs.File, dst *uio.Dst, off int64) (int, error) {
+	if !bdev.Aligned(vf, &dst.IO, off) {
+		return 0, unix.EINVAL
+	}
 	return f.in.read(dst, off)
 }
 

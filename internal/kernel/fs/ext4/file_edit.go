@@ -29,6 +29,9 @@ func (f *file) Write(c vfs.Caller, vf *vfs.File, src *uio.Src, off int64) (int, 
 	if src.Len() == 0 {
 		return 0, nil
 	}
+	if !bdev.Aligned(vf, &src.IO, off) {
+		return 0, unix.EINVAL
+	}
 	in.mu.RLock()
 	limit := in.maxSize()
 	in.mu.RUnlock()
