@@ -34,6 +34,10 @@ type cow struct {
 	// +checklocks:flushMu
 	closed bool
 
+	// upMu is held for reading while sectors are written, and for writing while others are copied from the backing file. It
+	// comes before mu.
+	upMu sync.RWMutex
+
 	// mu guards the bitmap in memory.
 	mu sync.RWMutex
 	// +checklocks:mu
@@ -233,6 +237,8 @@ func (c *cow) WriteAt(p []byte, off int64) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	c.upMu.RLock()
+	defer c.upMu.RUnlock()
 	if err := c.io.writeAt(p, c.h.dataOff+off); err != nil {
 		return 0, err
 	}
@@ -344,8 +350,14 @@ func (c *cow) WriteZeroes(off, n int64) error {
 	if n == 0 {
 		return nil
 	}
-	if err := c.io.fallocate(unix.FALLOC_FL_PUNCH_HOLE, c.h.dataOff+off, n); err == nil {
-		return c.mark(off/bdev.SectorSize, (off+n)/bdev.SectorSize)
+	c.upMu.RLock()
+	err := c.io.fallocate(unix.FALLOC_FL_PUNCH_HOLE, c.h.dataOff+off, n)
+	if err == nil {
+		err = c.mark(off/bdev.SectorSize, (off+n)/bdev.SectorSize)
+	}
+	c.upMu.RUnlock()
+	if err == nil {
+		return nil
 	}
 	zero := make([]byte, min(n, 1<<20))
 	for n > 0 {
@@ -379,6 +391,66 @@ func (c *cow) HostRange(off, n int64) (h *platform.HostFile, hostOff, length int
 		return nil, 0, 0, false
 	}
 	return c.backing.hostRange(off, k, true)
+}
+
+// mapOnce bounds what is copied from the backing file for one request of HostPages.
+const mapOnce = 1 << 20
+
+// HostPages is bdev.PageMapper's. Shared pages of a disk that can be written are the COW file's, to which they are copied
+// first; else they lie where their sectors are.
+func (c *cow) HostPages(off, n int64, shared bool) (h *platform.HostFile, hostOff, length int64, err error) {
+	left := c.Size() - off
+	if left <= 0 {
+		return nil, 0, 0, nil
+	}
+	inCow, k := c.in(off, min(n, left))
+	mixed := k < pageSize && k < left
+	if !c.ro && (shared || mixed) {
+		inCow, k = true, min(n, mapOnce)
+		if !shared {
+			k = pageSize
+		}
+		if c.h.dataOff%pageSize == 0 {
+			err = c.copyUp(off, min(k, left))
+		}
+	} else if mixed {
+		return nil, 0, 0, nil
+	}
+	if k == left {
+		k = (k + pageSize - 1) &^ (pageSize - 1)
+	}
+	switch {
+	case err != nil:
+	case !inCow:
+		h, hostOff, length = c.backing.pagesOf(c.backing.pages, off, k)
+	case c.h.dataOff%pageSize == 0:
+		h, hostOff, length = c.file.pagesOf(c.file.pages, c.h.dataOff+off, k)
+	}
+	return h, hostOff, length, err
+}
+
+// copyUp copies those sectors of a range to the COW file that are not there.
+func (c *cow) copyUp(off, n int64) error {
+	c.upMu.Lock()
+	defer c.upMu.Unlock()
+	buf := make([]byte, min(n, 64<<10))
+	for n > 0 {
+		inCow, k := c.in(off, n)
+		if !inCow {
+			k = min(k, int64(len(buf)))
+			if err := c.backing.readAt(buf[:k], off); err != nil {
+				return err
+			}
+			if err := c.io.writeAt(buf[:k], c.h.dataOff+off); err != nil {
+				return err
+			}
+			if err := c.mark(off/bdev.SectorSize, (off+k)/bdev.SectorSize); err != nil {
+				return err
+			}
+		}
+		off, n = off+k, n-k
+	}
+	return nil
 }
 
 // Close writes the rest of the bitmap and closes both files.

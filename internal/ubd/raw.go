@@ -44,6 +44,9 @@ type hostImage struct {
 	blk  bool // a block device
 	host *platform.HostFile
 	view []byte // the whole file, nil if it could not be mapped
+
+	// pages is the file for mappings of the block special file, which no program is run from.
+	pages *platform.HostFile
 }
 
 // openImage opens a file. write asks for writing; it falls back to reading if the host refuses that.
@@ -82,6 +85,10 @@ func openImage(name string, write, sync bool) (*hostImage, error) {
 	} else if !sameFile(im.fd, im.rofd) {
 		_ = unix.Close(im.rofd)
 		im.rofd = -1
+	}
+	im.pages = &platform.HostFile{RO: im.rofd, RW: -1, ID: im.host.ID}
+	if !im.ro {
+		im.pages.RW = im.fd
 	}
 	return im, nil
 }
@@ -158,8 +165,10 @@ func (im *hostImage) share() {
 }
 
 func (im *hostImage) close() {
-	if im.host != nil && im.host.OnClose != nil {
-		im.host.OnClose()
+	for _, h := range []*platform.HostFile{im.host, im.pages} {
+		if h != nil && h.OnClose != nil {
+			h.OnClose()
+		}
 	}
 	if im.view != nil {
 		_ = unix.Munmap(im.view)
@@ -246,14 +255,24 @@ func (im *hostImage) fallocate(mode uint32, off, n int64) error {
 	}
 }
 
+const pageSize = 4096
+
 // hostRange is Mapper's for the file.
 func (im *hostImage) hostRange(off, n int64, immutable bool) (*platform.HostFile, int64, int64, bool) {
-	const page = 4096
-	end := (im.size + page - 1) &^ (page - 1) // the rest of the last page is there, and zero
-	if im.host.RO < 0 || off >= end {
+	if im.host.RO < 0 {
 		return nil, 0, 0, false
 	}
-	return im.host, off, min(n, end-off), immutable
+	h, at, n := im.pagesOf(im.host, off, n)
+	return h, at, n, immutable
+}
+
+// pagesOf is what h, which is the file, has of n bytes from off on: the rest of the last page is there, and zero.
+func (im *hostImage) pagesOf(h *platform.HostFile, off, n int64) (*platform.HostFile, int64, int64) {
+	end := (im.size + pageSize - 1) &^ (pageSize - 1)
+	if h.RO < 0 || off >= end {
+		return nil, 0, 0
+	}
+	return h, off, min(n, end-off)
 }
 
 // raw is a disk that is one file.
@@ -384,6 +403,12 @@ func (r *raw) View(off, n int64) []byte {
 // HostRange is bdev.Mapper's. A disk that the guest cannot write cannot change.
 func (r *raw) HostRange(off, n int64) (h *platform.HostFile, hostOff, length int64, immutable bool) {
 	return r.im.hostRange(off, n, r.im.ro)
+}
+
+// HostPages is bdev.PageMapper's.
+func (r *raw) HostPages(off, n int64, _ bool) (h *platform.HostFile, hostOff, length int64, err error) {
+	h, hostOff, length = r.im.pagesOf(r.im.pages, off, n)
+	return h, hostOff, length, nil
 }
 
 // Limits are those of UML's disks.

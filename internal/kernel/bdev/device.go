@@ -41,6 +41,15 @@ type Mapper interface {
 	HostRange(off, n int64) (h *platform.HostFile, hostOff, length int64, immutable bool)
 }
 
+// PageMapper is a Device whose bytes are pages of host files while it is written, too: its block special file can be mapped.
+type PageMapper interface {
+	// HostPages says where the pages from off on are, which is a multiple of the page size: the first length bytes of n,
+	// which may be less than there are, in h at hostOff, both whole pages but for the device's end. h is nil if they are in
+	// no host file. shared asks for pages that are the device's bytes from now on, whoever writes to either; else they
+	// hold what the device has now.
+	HostPages(off, n int64, shared bool) (h *platform.HostFile, hostOff, length int64, err error)
+}
+
 // Limits describe what a device likes; drivers may implement Limiter, others get DefaultLimits.
 type Limits struct {
 	DiscardGranularity, DiscardMax int64

@@ -5,8 +5,9 @@
 // and each partition become a Node, which is itself a Device bounded to its range and counts statistics. File systems and
 // block special files work on Nodes.
 //
-// Optional parts of a Device are found with As: Viewer (the device's bytes are in the kernel's memory) and Mapper (which
-// host file holds a byte range, for mapping file pages straight from the image).
+// Optional parts of a Device are interfaces: Viewer (the device's bytes are in the kernel's memory), Mapper (which host file
+// holds a byte range, for mapping file pages straight from the image) and PageMapper (the same while the device is written,
+// for mapping its block special file).
 //
 // Cache is a write-back-ready buffer cache over one Device: bounded, with read-ahead, and with the dirty state and flush
 // order that a journal needs.
