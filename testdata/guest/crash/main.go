@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -130,7 +131,7 @@ func (w *worker) step() {
 		w.create()
 		return
 	}
-	switch w.rng.IntN(10) {
+	switch w.rng.IntN(11) {
 	case 0:
 		w.edit(p, func(f *os.File, old []byte) []byte { // append
 			add := w.bytes(20_000)
@@ -181,7 +182,39 @@ func (w *worker) step() {
 		w.churn()
 	case 9:
 		w.dirs()
+	case 10:
+		w.edit(p, w.shift)
 	}
+}
+
+// shift takes a piece out of a file, or makes room in it.
+func (w *worker) shift(f *os.File, old []byte) []byte {
+	const collapse, insert = 8, 0x20
+	var st syscall.Stat_t
+	try(syscall.Fstat(int(f.Fd()), &st))
+	bs := int(st.Blksize)
+	if len(old) <= bs {
+		return old
+	}
+	off, mode := w.rng.IntN((len(old)-1)/bs)*bs, uint32(collapse)
+	if w.rng.IntN(2) == 0 {
+		mode = insert
+	}
+	err := syscall.Fallocate(int(f.Fd()), mode, int64(off), int64(bs))
+	if err == syscall.EOPNOTSUPP {
+		return old
+	}
+	if mode == collapse && off+bs >= len(old) {
+		if err != syscall.EINVAL {
+			try(fmt.Errorf("collapse of the end: %v", err))
+		}
+		return old
+	}
+	try(err)
+	if mode == collapse {
+		return slices.Delete(old, off, off+bs)
+	}
+	return slices.Insert(old, off, make([]byte, bs)...)
 }
 
 func grow(p []byte, n int) []byte {

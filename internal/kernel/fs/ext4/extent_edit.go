@@ -341,14 +341,16 @@ func maxLen(unwritten bool) uint32 {
 	return disk.MaxExtentLen
 }
 
+// joins reports whether b goes on where a ends.
+func joins(a, b *disk.Extent) bool {
+	return a.Unwritten == b.Unwritten && a.Block+a.Len == b.Block && a.Start+uint64(a.Len) == b.Start && a.Len+b.Len <= maxLen(a.Unwritten)
+}
+
 // splice puts e into the list, which has nothing there, and joins it with its neighbours.
 func splice(exts []disk.Extent, e disk.Extent) []disk.Extent {
 	i := 0
 	for i < len(exts) && exts[i].Block < e.Block {
 		i++
-	}
-	joins := func(a, b *disk.Extent) bool {
-		return a.Unwritten == b.Unwritten && a.Block+a.Len == b.Block && a.Start+uint64(a.Len) == b.Start && a.Len+b.Len <= maxLen(a.Unwritten)
 	}
 	if i > 0 && joins(&exts[i-1], &e) {
 		exts[i-1].Len += e.Len

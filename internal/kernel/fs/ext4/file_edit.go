@@ -386,6 +386,10 @@ func (f *file) Fallocate(c vfs.Caller, _ *vfs.File, mode uint32, off, n int64) e
 			return unix.EOPNOTSUPP
 		}
 		return in.preallocate(sb.privileged(c), off, n, keep)
+	case unix.FALLOC_FL_COLLAPSE_RANGE:
+		return in.collapse(off, n)
+	case unix.FALLOC_FL_INSERT_RANGE:
+		return in.insert(off, n)
 	}
 	return unix.EOPNOTSUPP
 }

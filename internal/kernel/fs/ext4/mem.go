@@ -56,6 +56,14 @@ func (in *inode) flushMem(off, end int64) error {
 	}
 	in.io.Lock()
 	defer in.io.Unlock()
+	return in.flushMemLocked(off, end)
+}
+
+// flushMemLocked is flushMem for who holds in.io.
+func (in *inode) flushMemLocked(off, end int64) error {
+	if !in.memDirty.Load() {
+		return nil
+	}
 	in.memMu.Lock()
 	chunks := make([]uint64, 0, len(in.filled))
 	for c := range in.filled {

@@ -201,8 +201,10 @@ func (m *model) step() {
 			return
 		}
 		n.truncate(size)
-	case k < 90:
+	case k < 87:
 		m.fallocate(failed)
+	case k < 90:
+		m.shift(failed)
 	case k < 96:
 		p := m.pick("fd")
 		_, _, n := m.find(p)
@@ -311,6 +313,50 @@ func (m *model) fallocate(failed func(string, error) bool) {
 	}
 	if err == nil && mode&unix.FALLOC_FL_KEEP_SIZE == 0 && off+size > len(n.data) {
 		n.truncate(off + size)
+	}
+}
+
+// shift collapses or inserts a range.
+func (m *model) shift(failed func(string, error) bool) {
+	p := m.pick("f")
+	if p == "" {
+		return
+	}
+	r := m.rng
+	_, _, n := m.find(p)
+	bs := m.sb.blockSize << m.sb.clusterLog
+	off, size := r.IntN(len(n.data)/bs+2)*bs, (1+r.IntN(20))*bs
+	mode, want := uint32(unix.FALLOC_FL_INSERT_RANGE), error(nil)
+	if r.IntN(2) == 0 {
+		mode = unix.FALLOC_FL_COLLAPSE_RANGE
+	}
+	switch {
+	case r.IntN(10) == 0:
+		size, want = size-1, unix.EINVAL
+	case mode == unix.FALLOC_FL_INSERT_RANGE && off >= len(n.data), mode == unix.FALLOC_FL_COLLAPSE_RANGE && off+size >= len(n.data):
+		want = unix.EINVAL
+	}
+	f, err := vfs.Open(m, nil, p, vfs.OpenHow{Flags: unix.O_WRONLY})
+	must(m.t, err)
+	err = vfs.Fallocate(m, f, mode, int64(off), int64(size))
+	f.DecRef()
+	what := fmt.Sprintf("fallocate %s %d %d+%d (size %d)", p, mode, off, size, len(n.data))
+	if !m.sb.extents() && err == unix.EOPNOTSUPP {
+		return
+	}
+	if want != nil {
+		if err != want {
+			m.t.Fatalf("%s: %v, want %v", what, err, want)
+		}
+		return
+	}
+	if failed(what, err) {
+		return
+	}
+	if mode == unix.FALLOC_FL_COLLAPSE_RANGE {
+		n.data = slices.Delete(n.data, off, off+size)
+	} else {
+		n.data = slices.Insert(n.data, off, make([]byte, size)...)
 	}
 }
 

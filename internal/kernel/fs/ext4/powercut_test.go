@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -142,7 +143,7 @@ func (d *rwDisk) promise(led *ledger, w int, stop chan struct{}) {
 		p := fmt.Sprintf("%s/f%d", home, rng.IntN(12))
 		led.unsure(p)
 		old, have := files[p]
-		switch op := rng.IntN(7); {
+		switch op := rng.IntN(8); {
 		case op == 0 && have:
 			must(t, vfs.Unlink(d, nil, p))
 			delete(files, p)
@@ -171,6 +172,22 @@ func (d *rwDisk) promise(led *ledger, w int, stop chan struct{}) {
 				clear(old[off:min(off+n, len(old))])
 				files[p] = old
 			} else if err != unix.EOPNOTSUPP {
+				must(t, err)
+			}
+			f.DecRef()
+		case op == 4 && len(old) > 2*d.sb.blockSize: // a piece less, or a hole more
+			bs := d.sb.blockSize
+			f, err := vfs.Open(d, nil, p, vfs.OpenHow{Flags: unix.O_RDWR})
+			must(t, err)
+			off := rng.IntN(len(old)/bs-1) * bs
+			if rng.IntN(2) == 0 {
+				if err = vfs.Fallocate(d, f, unix.FALLOC_FL_COLLAPSE_RANGE, int64(off), int64(bs)); err == nil {
+					files[p] = slices.Delete(bytes.Clone(old), off, off+bs)
+				}
+			} else if err = vfs.Fallocate(d, f, unix.FALLOC_FL_INSERT_RANGE, int64(off), int64(3*bs)); err == nil {
+				files[p] = slices.Insert(bytes.Clone(old), off, make([]byte, 3*bs)...)
+			}
+			if err != nil && err != unix.EOPNOTSUPP {
 				must(t, err)
 			}
 			f.DecRef()
