@@ -186,6 +186,25 @@ func (c *Cache) Peek(block uint64, f func(b *Buffer)) {
 	}
 }
 
+// Forget drops what is cached of a block: who asks for it next gets a new buffer, who has it pinned keeps the old one.
+func (c *Cache) Forget(block uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := c.bufs[block]
+	if b == nil {
+		return
+	}
+	if b.elem != nil {
+		c.lru.Remove(b.elem)
+		b.elem = nil
+	}
+	delete(c.bufs, block)
+	if b.dirty {
+		b.dirty = false
+		delete(c.dirty, block)
+	}
+}
+
 // MarkDirty says that the buffer, which the caller has pinned and changed, must be written before it may be dropped.
 func (b *Buffer) MarkDirty() {
 	c := b.cache

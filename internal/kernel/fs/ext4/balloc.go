@@ -211,9 +211,15 @@ func (sb *superBlock) privileged(c vfs.Caller) bool {
 	if c == nil {
 		return true
 	}
-	cr := c.Cred()
-	return cr.FSUID == uint32(sb.s.DefResUID) || sb.s.DefResGID != 0 && cr.InGroup(uint32(sb.s.DefResGID)) ||
-		cr.Capable(unix.CAP_SYS_RESOURCE)
+	cr, o := c.Cred(), sb.opts.Load()
+	uid, gid := uint32(sb.s.DefResUID), uint32(sb.s.DefResGID)
+	if o.resUID != nil {
+		uid = *o.resUID
+	}
+	if o.resGID != nil {
+		gid = *o.resGID
+	}
+	return cr.FSUID == uid || gid != 0 && cr.InGroup(gid) || cr.Capable(unix.CAP_SYS_RESOURCE)
 }
 
 // available is how many blocks the caller can still get.
@@ -416,6 +422,7 @@ func (sb *superBlock) forgetBlock(n uint64) {
 		delete(w.tx.bufs, n)
 		b.Release()
 	}
+	sb.cache.Forget(n) // it may become a block of data, which is written without the cache
 	if _, ok := w.logged[n]; ok && w.journal != nil {
 		delete(w.logged, n)
 		w.tx.revoked = append(w.tx.revoked, n)

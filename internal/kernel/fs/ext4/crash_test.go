@@ -47,15 +47,17 @@ func TestCrash(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		typ  *vfs.FilesystemType
+		opt  string
 		args []string
 	}{
-		{"ext4-1k", Ext4, []string{"-b", "1024", "-O", ext4Features}},
-		{"ext4-4k", Ext4, []string{"-b", "4096", "-O", ext4Features}},
-		{"ext3-1k", Ext3, []string{"-t", "ext3", "-b", "1024"}},
-		{"ext4-nocsum", Ext4, []string{"-b", "1024", "-O", ext4Features + ",^metadata_csum,^64bit"}},
+		{"ext4-1k", Ext4, "", []string{"-b", "1024", "-O", ext4Features}},
+		{"ext4-4k", Ext4, "", []string{"-b", "4096", "-O", ext4Features}},
+		{"ext3-1k", Ext3, "", []string{"-t", "ext3", "-b", "1024"}},
+		{"ext4-journal", Ext4, "data=journal", []string{"-b", "1024", "-O", ext4Features}},
+		{"ext4-nocsum", Ext4, "", []string{"-b", "1024", "-O", ext4Features + ",^metadata_csum,^64bit"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m := newModel(newDisk(t, c.typ, "24M", c.args...), 5)
+			m := newModel(newDiskWith(t, c.typ, c.opt, "24M", c.args...), 5)
 			rng := rand.New(rand.NewPCG(7, 7))
 			synced := map[string][]byte{}
 			for i := range 300 {
@@ -74,7 +76,7 @@ func TestCrash(t *testing.T) {
 				if i%12 == 0 {
 					crash := m.dev.CrashClone(rng)
 					replayed(t, content(t, crash), fmt.Sprintf("crash after %d operations", i))
-					d := &rwDisk{t: t, typ: c.typ, dev: crash}
+					d := &rwDisk{t: t, typ: c.typ, opt: c.opt, dev: crash}
 					d.mount()
 					for p, want := range synced {
 						if _, _, n := m.find(p); n != nil && bytes.Equal(n.data, want) && n.links == 1 {

@@ -72,6 +72,9 @@ func (in *inode) appendBlock() (*bdev.Buffer, uint64, error) {
 	if sb.s.Incompat&disk.IncompatLargedir == 0 && (n+1)<<sb.blockBits > 1<<31 {
 		return nil, 0, unix.ENOSPC
 	}
+	if kb := sb.opts.Load().maxDirKB; kb != 0 && in.attr.Size>>10 >= int64(kb) {
+		return nil, 0, unix.ENOSPC
+	}
 	phys, _, err := in.allocAt(n, 1, true, false)
 	if err != nil {
 		return nil, 0, err

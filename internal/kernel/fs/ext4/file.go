@@ -116,9 +116,12 @@ func (in *inode) readDisk(dst *uio.Dst, off int64, left int) (int, error) {
 		}
 		inBlock := off & int64(in.sb.blockSize-1)
 		n := int(min(uint64(left), r.n<<in.sb.blockBits-uint64(inBlock)))
-		if r.kind == written {
-			n, err = in.sb.readData(dst, int64(r.phys)<<in.sb.blockBits+inBlock, n)
-		} else {
+		switch at := int64(r.phys)<<in.sb.blockBits + inBlock; {
+		case r.kind == written && in.journalData():
+			n, err = in.sb.readJournalled(dst, at, n)
+		case r.kind == written:
+			n, err = in.sb.readData(dst, at, n)
+		default:
 			n, err = dst.Zero(n)
 		}
 		done, left, off = done+n, left-n, off+int64(n)

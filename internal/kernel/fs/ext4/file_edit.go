@@ -133,13 +133,26 @@ func (in *inode) writeBlocksOf(root bool, p []byte, skip, n int, off int64, thro
 		return 0, err
 	}
 	in.mu.Lock()
+	journalled := in.journalData()
+	if journalled { // what fits into one change
+		n = min(n, maxJournalled*sb.blockSize-skip)
+		keep := (skip + n + sb.blockSize - 1) &^ (sb.blockSize - 1)
+		p = p[:min(keep, len(p))]
+	}
 	pieces, done, err := in.preparePieces(root, p, skip, n, off)
+	if journalled {
+		if werr := in.writeJournalled(p, pieces); werr != nil {
+			done, err = 0, werr
+		}
+		pieces = nil
+	}
 	sb.w.mu.Unlock()
 	// The blocks are entered; no commit can come before their content is there, and no reader.
 	defer sb.w.handle.RUnlock()
 	if done > 0 {
 		err = nil
 	}
+	// Those that are journalled are in their buffers.
 	for _, pc := range pieces {
 		if err = sb.writeData(p[pc.from:pc.to], int64(pc.phys)<<sb.blockBits+int64(pc.from&(sb.blockSize-1))); err != nil {
 			break
@@ -259,7 +272,7 @@ func (in *inode) overwrite(p []byte, off int64, through bool) (n int, ok bool, e
 	sb := in.sb
 	in.mu.RLock()
 	defer in.mu.RUnlock()
-	if in.inline() || off+int64(len(p)) > in.attr.Size {
+	if in.inline() || off+int64(len(p)) > in.attr.Size || in.journalData() {
 		return 0, false, nil
 	}
 	for at := off; at < off+int64(len(p)); {

@@ -14,7 +14,7 @@ const (
 )
 
 // metaData reports that the blocks of the file are metadata: they are changed through the journal.
-func (in *inode) metaData() bool { return in.attr.Mode&unix.S_IFMT != unix.S_IFREG }
+func (in *inode) metaData() bool { return !in.attr.IsRegular() || in.journalData() }
 
 // update changes the attributes. The caller holds in.mu, or changes only times.
 func (in *inode) update(f func(a *vfs.Attr)) {
@@ -285,6 +285,9 @@ func (in *inode) zeroBytes(off, n int64) error {
 	if err != nil || r.kind != written {
 		return err
 	}
+	if in.journalData() {
+		return sb.changeJournalled(r.phys, int(off)&(sb.blockSize-1), make([]byte, n))
+	}
 	at := int64(r.phys)<<sb.blockBits + off&int64(sb.blockSize-1)
 	return sb.writeData(make([]byte, n), at)
 }
@@ -419,7 +422,9 @@ func (in *inode) convertInline() error {
 			}
 		} else {
 			copy(b.Data(), data[:min(int(in.attr.Size), len(data))])
-			if _, err = sb.dev.WriteAt(b.Data(), int64(b.Block)<<sb.blockBits); err == nil {
+			if in.journalData() {
+				sb.dirtyBuf(b)
+			} else if _, err = sb.dev.WriteAt(b.Data(), int64(b.Block)<<sb.blockBits); err == nil {
 				sb.forgetBlock(b.Block)
 			}
 		}

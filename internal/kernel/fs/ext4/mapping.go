@@ -54,7 +54,7 @@ func (in *inode) Extents(off, n uint64, shared, write bool) ([]vfs.Extent, error
 // lies in too many pieces.
 func (in *inode) imageExtents(off, end uint64) (out []vfs.Extent, ok bool) {
 	sb := in.sb
-	if sb.mapper == nil || sb.blockSize != pageSize || in.inline() {
+	if sb.mapper == nil || sb.blockSize != pageSize || in.inline() || !sb.ro.Load() && in.journalData() {
 		return nil, false
 	}
 	add := func(x vfs.Extent) bool {

@@ -234,7 +234,7 @@ func (sb *superBlock) releaseBusy(in *inode) {
 
 // modifiableFlags are those that FS_IOC_SETFLAGS changes: the rest belongs to the file system.
 const modifiableFlags = disk.InodeSecrm | 0x2 | disk.InodeSync | disk.InodeImmutable | disk.InodeAppend | disk.InodeNodump |
-	disk.InodeNoatime | 0x8000 | 0x10000 | 0x20000
+	disk.InodeNoatime | disk.InodeJournalData | 0x8000 | 0x10000 | 0x20000
 
 // ioctlSetFlags is FS_IOC_SETFLAGS (ioctl_iflags(2)).
 func (in *inode) ioctlSetFlags(c vfs.Caller, arg uint64) error {
@@ -247,17 +247,24 @@ func (in *inode) ioctlSetFlags(c vfs.Caller, arg uint64) error {
 	if cr := c.Cred(); cr.FSUID != a.UID && !cr.Capable(unix.CAP_FOWNER) {
 		return unix.EPERM
 	}
-	return in.change(func() error {
+	journal := false
+	err := in.change(func() error {
 		in.mu.Lock()
 		defer in.mu.Unlock()
 		diff := (want ^ in.raw.Flags) & modifiableFlags
+		if diff&disk.InodeJournalData != 0 && !c.Cred().Capable(unix.CAP_SYS_RESOURCE) {
+			return unix.EPERM
+		}
 		if diff&(disk.InodeImmutable|disk.InodeAppend) != 0 && !c.Cred().Capable(unix.CAP_LINUX_IMMUTABLE) {
 			return unix.EPERM
 		}
 		if (want^in.raw.Flags)&userVisibleFlags&^modifiableFlags&^uint32(disk.InodeHugeFile|disk.InodeIndex|disk.InodeInlineData|disk.InodeVerity|disk.InodeEncrypt) != 0 {
 			return unix.EOPNOTSUPP
 		}
-		in.raw.Flags ^= diff
+		journal = diff&disk.InodeJournalData != 0 && in.attr.IsRegular()
+		if in.raw.Flags ^= diff; journal {
+			in.raw.Flags ^= disk.InodeJournalData // not yet
+		}
 		flags := in.raw.Flags
 		in.update(func(a *vfs.Attr) {
 			a.Flags &^= unix.STATX_ATTR_APPEND | unix.STATX_ATTR_IMMUTABLE | unix.STATX_ATTR_NODUMP
@@ -274,4 +281,8 @@ func (in *inode) ioctlSetFlags(c vfs.Caller, arg uint64) error {
 		in.changed()
 		return nil
 	})
+	if err == nil && journal {
+		err = in.setJournalData(want&disk.InodeJournalData != 0)
+	}
+	return err
 }

@@ -452,16 +452,28 @@ func TestModel(t *testing.T) {
 	for _, i := range rwMatrix {
 		c := matrix[i]
 		t.Run(c.name, func(t *testing.T) {
-			m := newModel(newDisk(t, c.typ, "24M", c.args...), uint64(i))
-			for range 5 {
-				for range 150 {
-					m.step()
-				}
-				m.compare()
-				m.remount(fmt.Sprintf("after %d operations", m.ops))
-				m.compare()
-			}
-			m.umount()
+			newModel(newDisk(t, c.typ, "24M", c.args...), uint64(i)).history()
 		})
 	}
+	for i, opt := range dataModeOptions {
+		t.Run(opt, func(t *testing.T) {
+			newModel(newDiskWith(t, Ext4, opt, "24M", "-t", "ext4", "-b", []string{"1024", "4096"}[i%2]), uint64(i)).history()
+		})
+	}
+}
+
+// dataModeOptions are mounts that write data in different ways.
+var dataModeOptions = []string{"data=journal", "data=journal,nobarrier", "data=writeback", "data=writeback,discard"}
+
+// history does random operations, compares, and has the disk checked now and then.
+func (m *model) history() {
+	for range 5 {
+		for range 150 {
+			m.step()
+		}
+		m.compare()
+		m.remount(fmt.Sprintf("after %d operations", m.ops))
+		m.compare()
+	}
+	m.umount()
 }

@@ -134,12 +134,20 @@ func (sb *superBlock) mount(dev bdev.Device, flags uint64, data string) error {
 	sb.ro.Store(true)
 	sb.w = newWriter()
 	sb.inodes = new(inodeTable)
-	var o options
-	if err := o.parse(data); err != nil {
+	o := options{quiet: true}
+	if err := o.parse(sb.fstype.Name, data); err != nil {
 		return err
 	}
 	sb.opts.Store(&o)
 	if err := sb.readSuper(refuse); err != nil {
+		return err
+	}
+	o = options{}
+	o.defaults(&sb.s, sb.fstype.Name)
+	if err := o.parse(sb.fstype.Name, data); err != nil {
+		return err
+	}
+	if err := sb.checkOptions(&o, refuse); err != nil {
 		return err
 	}
 	if err := sb.checkFeatures(refuse); err != nil {
@@ -188,7 +196,7 @@ func (sb *superBlock) logMounted(flags uint64) {
 	}
 	mode := "without journal"
 	if sb.s.Compat&disk.CompatHasJournal != 0 {
-		mode = "with ordered data mode"
+		mode = "with " + sb.opts.Load().data.String() + " data mode"
 	}
 	access := "r/w"
 	if sb.ro.Load() {

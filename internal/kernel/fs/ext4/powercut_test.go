@@ -51,14 +51,17 @@ func TestPowerCut(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		typ  *vfs.FilesystemType
+		opt  string
 		args []string
 	}{
-		{"ext4", Ext4, []string{"-b", "1024", "-O", ext4Features}},
-		{"ext4-4k", Ext4, []string{"-t", "ext4", "-b", "4096"}},
-		{"ext3", Ext3, []string{"-t", "ext3", "-b", "1024"}},
+		{"ext4", Ext4, "", []string{"-b", "1024", "-O", ext4Features}},
+		{"ext4-4k", Ext4, "", []string{"-t", "ext4", "-b", "4096"}},
+		{"journal", Ext4, "data=journal", []string{"-t", "ext4", "-b", "1024"}},
+		{"writeback", Ext4, "data=writeback", []string{"-t", "ext4", "-b", "4096"}},
+		{"ext3", Ext3, "", []string{"-t", "ext3", "-b", "1024"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d := newDisk(t, c.typ, "16M", c.args...)
+			d := newDiskWith(t, c.typ, c.opt, "16M", c.args...)
 			led := &ledger{files: map[string][]byte{}, done: make(chan struct{})}
 			stop := make(chan struct{})
 			var wg sync.WaitGroup
@@ -100,7 +103,7 @@ func TestPowerCut(t *testing.T) {
 				led.mu.Unlock()
 				what := fmt.Sprintf("cut %d, %d promises", i, len(want))
 				replayed(t, content(t, crash), what)
-				after := &rwDisk{t: t, typ: c.typ, dev: crash}
+				after := &rwDisk{t: t, typ: c.typ, opt: c.opt, dev: crash}
 				after.mount()
 				for p, data := range want {
 					if data != nil {

@@ -160,7 +160,7 @@ func (sb *superBlock) replayToDisk() error {
 			return err
 		}
 	}
-	if err := sb.dev.Flush(); err != nil {
+	if err := sb.flush(); err != nil {
 		return err
 	}
 	if err := jbd2.Reset(sink, next); err != nil {
@@ -182,7 +182,7 @@ func (sb *superBlock) replayToDisk() error {
 		return err
 	}
 	klog.Infof("EXT4-fs (%s): recovery complete", sb.dev.Name())
-	return sb.dev.Flush()
+	return sb.flush()
 }
 
 // sink is the journal for writing.
@@ -204,7 +204,7 @@ func (sb *superBlock) sink() (jbd2.Sink, error) {
 			_, err = sb.dev.WriteAt(p, int64(r.phys)<<sb.blockBits)
 			return err
 		},
-		Flush: func() error { return sb.dev.Flush() },
+		Flush: func() error { return sb.flush() },
 		Csum:  sb.csum,
 		Wide:  sb.s.Incompat&disk.Incompat64bit != 0,
 	}, nil
@@ -311,7 +311,7 @@ func (sb *superBlock) stopWriting() error {
 	} else {
 		sb.s.State |= disk.StateValid
 	}
-	if err := sb.dev.Flush(); err != nil {
+	if err := sb.flush(); err != nil {
 		return sb.abort(err, "cannot flush the device")
 	}
 	if err := sb.writeSuper(); err != nil {
@@ -338,10 +338,29 @@ func (sb *superBlock) Sync() error {
 // Remount changes options, and between read-only and read-write.
 func (sb *superBlock) Remount(_ vfs.Caller, flags uint64, data string) error {
 	o := *sb.opts.Load()
-	if err := o.parse(data); err != nil {
+	if err := o.parse(sb.fstype.Name, data); err != nil {
 		return err
 	}
 	name := sb.dev.Name()
+	if old := sb.opts.Load(); o.data != old.data {
+		klog.Errf("EXT4-fs (%s): Cannot change data mode on remount", name)
+		return unix.EINVAL
+	} else if o.dax != old.dax {
+		klog.Errf("EXT4-fs (%s): can't change dax mount option while remounting", name)
+		return unix.EINVAL
+	}
+	if err := sb.checkOptions(&o, func(err error, format string, args ...any) error {
+		klog.Errf("EXT4-fs (%s): "+format, append([]any{name}, args...)...)
+		return err
+	}); err != nil {
+		return err
+	}
+	if o.abort {
+		o.abort = false
+		if !sb.ro.Load() {
+			_ = sb.abort(unix.EIO, "Abort forced by user")
+		}
+	}
 	switch ro := flags&unix.MS_RDONLY != 0; {
 	case ro && !sb.ro.Load():
 		sb.w.mu.Lock()

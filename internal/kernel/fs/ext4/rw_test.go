@@ -22,22 +22,29 @@ type rwDisk struct {
 	t   testing.TB
 	typ *vfs.FilesystemType
 	dev *bdev.Mem
+	opt string // mount options
 	*vfstest.Caller
 	sb *superBlock
 }
 
 func newDisk(t testing.TB, typ *vfs.FilesystemType, size string, args ...string) *rwDisk {
 	t.Helper()
+	return newDiskWith(t, typ, "", size, args...)
+}
+
+// newDiskWith is newDisk with mount options.
+func newDiskWith(t testing.TB, typ *vfs.FilesystemType, opt, size string, args ...string) *rwDisk {
+	t.Helper()
 	raw, err := os.ReadFile(mkImage(t, t.TempDir(), size, args...))
 	must(t, err)
-	d := &rwDisk{t: t, typ: typ, dev: bdev.NewMem("ubda", raw, false)}
+	d := &rwDisk{t: t, typ: typ, opt: opt, dev: bdev.NewMem("ubda", raw, false)}
 	d.mount()
 	return d
 }
 
 func (d *rwDisk) mount() {
 	d.t.Helper()
-	sb, err := Mount(d.typ, d.dev, 0, "")
+	sb, err := Mount(d.typ, d.dev, 0, d.opt)
 	must(d.t, err)
 	d.sb = sb.(*superBlock)
 	if d.sb.ReadOnly() {

@@ -108,6 +108,14 @@ func (sb *superBlock) Statfs() unix.Statfs_t {
 	return st
 }
 
+// flush makes what was written durable, unless the mount option nobarrier says that nobody needs that.
+func (sb *superBlock) flush() error {
+	if sb.opts.Load().noBarrier {
+		return nil
+	}
+	return sb.dev.Flush()
+}
+
 // Options is the options column of /proc/mounts.
 func (sb *superBlock) Options() string { return sb.opts.Load().String() }
 

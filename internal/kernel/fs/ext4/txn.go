@@ -199,12 +199,12 @@ func (sb *superBlock) commit(flush bool) error {
 func (sb *superBlock) commitTo(seq uint64) error {
 	w := sb.w
 	if w.committed.Load() >= seq {
-		return sb.dev.Flush()
+		return sb.flush()
 	}
 	w.commitMu.Lock()
 	defer w.commitMu.Unlock()
 	if w.committed.Load() >= seq {
-		return sb.dev.Flush()
+		return sb.flush()
 	}
 	return sb.commitLocked(true)
 }
@@ -236,7 +236,7 @@ func (sb *superBlock) commitLocked(flush bool) error {
 		w.mu.Unlock()
 		w.handle.Unlock()
 		if flush {
-			return sb.dev.Flush()
+			return sb.flush()
 		}
 		return nil
 	}
@@ -261,7 +261,7 @@ func (sb *superBlock) commitLocked(flush bool) error {
 	} else {
 		err = sb.writeBlocks(blocks)
 		if err == nil && flush {
-			err = sb.dev.Flush()
+			err = sb.flush()
 		}
 		for _, b := range t.bufs {
 			b.Release()
@@ -328,7 +328,7 @@ func (sb *superBlock) checkpoint(next *txn) error {
 	if err := sb.writeBlocks(blocks); err != nil {
 		return err
 	}
-	if err := sb.dev.Flush(); err != nil {
+	if err := sb.flush(); err != nil {
 		return err
 	}
 	if err := w.journal.Empty(); err != nil {
@@ -441,7 +441,7 @@ func (sb *superBlock) writeSuper() error {
 	if _, err := sb.dev.WriteAt(b.Data(), int64(b.Block)<<sb.blockBits); err != nil {
 		return err
 	}
-	return sb.dev.Flush()
+	return sb.flush()
 }
 
 // storeInode writes an inode to its table block.

@@ -90,17 +90,23 @@ func (in *inode) xattrName(x *disk.Xattr) string {
 		}
 		return prefix
 	}
-	if len(x.Name) == 0 {
+	if len(x.Name) == 0 || in.sb.disabled(prefix) {
 		return ""
 	}
 	return prefix + string(x.Name)
+}
+
+// disabled reports whether a mount option disables an attribute.
+func (sb *superBlock) disabled(name string) bool {
+	o := sb.opts.Load()
+	return o.noACL && strings.HasPrefix(name, "system.") || o.noUserXattr && strings.HasPrefix(name, "user.")
 }
 
 // Getxattr returns the value of an attribute.
 func (in *inode) Getxattr(_ vfs.Caller, name string) ([]byte, error) {
 	known := strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "trusted.") || strings.HasPrefix(name, "security.") ||
 		name == "system.posix_acl_access" || name == "system.posix_acl_default"
-	if !known || in.sb.opts.Load().noACL && strings.HasPrefix(name, "system.") {
+	if !known || in.sb.disabled(name) {
 		return nil, unix.EOPNOTSUPP
 	}
 	in.mu.RLock()

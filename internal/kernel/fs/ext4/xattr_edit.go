@@ -50,7 +50,7 @@ func splitXattrName(name string) (index uint8, rest string, ok bool) {
 // Setxattr sets an attribute.
 func (in *inode) Setxattr(_ vfs.Caller, name string, value []byte, flags int) error {
 	index, rest, ok := splitXattrName(name)
-	if !ok || in.sb.opts.Load().noACL && strings.HasPrefix(name, "system.") {
+	if !ok || in.sb.disabled(name) {
 		return unix.EOPNOTSUPP
 	}
 	if index == disk.XattrACLAccess || index == disk.XattrACLDefault {

@@ -1,6 +1,9 @@
 package disk
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 var le = binary.LittleEndian
 
@@ -82,8 +85,14 @@ const (
 	ErrorsRO       = 2
 	ErrorsPanic    = 3
 
-	DefmXattrUser = 0x4
-	DefmACL       = 0x8
+	DefmBSDGroups  = 0x2
+	DefmXattrUser  = 0x4
+	DefmACL        = 0x8
+	DefmJMode      = 0x60 // mask
+	DefmJModeData  = 0x20
+	DefmJModeWback = 0x60
+	DefmNoBarrier  = 0x100
+	DefmDiscard    = 0x400
 )
 
 // Super is the superblock.
@@ -121,6 +130,7 @@ type Super struct {
 	ErrorCount                              uint32
 	OverheadClusters                        uint32
 	BackupBGs                               [2]uint32
+	MountOpts                               string // options as mount(8) takes them
 	ChecksumSeed                            uint32
 	OrphanFileInode                         uint32
 	Checksum                                uint32
@@ -146,6 +156,7 @@ func (s *Super) Decode(b []byte) {
 		HashSeed: [4]uint32{u32(236), u32(240), u32(244), u32(248)}, DefHashVersion: b[252], DescSize: u16(254),
 		DefaultMountOpts: u32(256), FirstMetaBG: u32(260), MkfsTime: u32(264), MinExtraIsize: u16(348), WantExtraIsize: u16(350),
 		Flags: u32(352), LogGroupsPerFlex: b[372], ChecksumType: b[373], ErrorCount: u32(404), OverheadClusters: u32(584),
+		MountOpts: string(b[512:576][:max(bytes.IndexByte(b[512:576], 0), 0)]),
 		BackupBGs: [2]uint32{u32(588), u32(592)}, ChecksumSeed: u32(624), OrphanFileInode: u32(644), Checksum: u32(1020),
 	}
 	if s.RevLevel == 0 {
