@@ -54,6 +54,8 @@ func TestCrash(t *testing.T) {
 	for _, k := range []crashKind{
 		{name: "raw", mkfs: []string{"-t", "ext4"}},
 		{name: "cow", mkfs: []string{"-t", "ext4", "-b", "1024"}, cow: true},
+		{name: "journal", mkfs: []string{"-t", "ext4", "-b", "1024"}, options: "data=journal", long: true},
+		{name: "writeback", mkfs: []string{"-t", "ext4", "-b", "4096"}, options: "data=writeback", long: true, cow: true},
 		{name: "ext3", mkfs: []string{"-t", "ext3", "-b", "1024"}, long: true},
 		{name: "inline", mkfs: []string{"-t", "ext4", "-b", "4096", "-O", "inline_data,^64bit"}, long: true},
 		{name: "nocsum", mkfs: []string{"-t", "ext4", "-b", "2048", "-O", "^metadata_csum,^64bit,^flex_bg"}, long: true, cow: true},
@@ -75,16 +77,18 @@ func TestCrash(t *testing.T) {
 }
 
 type crashKind struct {
-	name string
-	mkfs []string
-	cow  bool
-	long bool // left out of few rounds
+	name    string
+	mkfs    []string
+	options string // of the mount
+	cow     bool
+	long    bool // left out of few rounds
 }
 
 // crashDisk is a disk that guests work on and are killed.
 type crashDisk struct {
 	t      *testing.T
 	option string // after ubd1
+	mount  string // options of the mount
 	spec   ubd.Spec
 	rng    *rand.Rand
 	claims map[string][]string // of the guest that ran last, by path
@@ -99,7 +103,7 @@ func newCrashDisk(t *testing.T, k crashKind) *crashDisk {
 		t.Fatalf("mke2fs: %v\n%s", err, out)
 	}
 	d := &crashDisk{t: t, rng: rand.New(rand.NewPCG(uint64(len(k.name)), uint64(time.Now().UnixNano()))),
-		option: "=" + img, spec: ubd.Spec{File: img}}
+		option: "=" + img, mount: "rw," + k.options, spec: ubd.Spec{File: img}}
 	if k.cow {
 		cow := filepath.Join(dir, "cow")
 		d.option, d.spec.File = "="+cow+","+img, cow
@@ -114,7 +118,7 @@ func (d *crashDisk) round(initrd string, i int) {
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	g := guest{initrd: initrd, args: []string{"ubd1" + d.option},
-		command: fmt.Sprintf("mkdir /m && mount /dev/ubdb /m && echo go && exec /t/crash /m 3 %d", d.rng.IntN(1<<30))}
+		command: fmt.Sprintf("mkdir /m && mount -o %s /dev/ubdb /m && echo go && exec /t/crash /m 3 %d", strings.TrimSuffix(d.mount, ","), d.rng.IntN(1<<30))}
 	cmd := g.cmd(ctx, t)
 	out, err := cmd.StdoutPipe()
 	need(t, err)

@@ -57,6 +57,9 @@ func (d *dir) ReadDir(_ vfs.Caller, _ *vfs.File, off int64, emit func(vfs.DirEnt
 	if off < 0 {
 		return unix.EINVAL
 	}
+	if in.encrypted() {
+		return unix.EOPNOTSUPP
+	}
 	if off == 0 || !d.begun {
 		d.begun, d.list = true, nil
 		if a := in.Attr(); !in.sb.ro.Load() && in.sb.s.Compat&disk.CompatDirIndex != 0 && a.Size <= maxListed {

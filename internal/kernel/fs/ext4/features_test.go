@@ -37,7 +37,7 @@ func TestRefusals(t *testing.T) {
 		err    error
 		log    string
 	}{
-		{"feature", Ext4, "", func(b []byte) { b[1024+96+2] = 3 }, unix.EINVAL, "unsupported optional features (30000: encrypt casefold)"},
+		{"feature", Ext4, "", func(b []byte) { b[1024+96+2] = 3 }, unix.EINVAL, "unsupported optional features (20000: casefold)"},
 		{"unknown feature", Ext4, "", func(b []byte) { b[1024+96+3] = 0x80 }, unix.EINVAL, "FEATURE_I31"},
 		{"magic", Ext4, "", func(b []byte) { b[1024+56] = 0 }, unix.EINVAL, "Can't find ext4 filesystem"},
 		{"as ext2", Ext2, "", func([]byte) {}, unix.EINVAL, "couldn't mount as ext2 due to feature incompatibilities"},

@@ -218,6 +218,7 @@ const (
 	fsIocGetVersion  = 0x80087601 // FS_IOC_GETVERSION
 	fsIocSetVersion  = 0x40087602 // FS_IOC_SETVERSION
 	fsIocFSGetXattr  = 0x801c581f // FS_IOC_FSGETXATTR
+	fsIocFSSetXattr  = 0x401c5820 // FS_IOC_FSSETXATTR
 	figetbsz         = 2          // FIGETBSZ
 	fibmap           = 1          // FIBMAP
 	fsIocGetFSLabel  = 0x81009431 // FS_IOC_GETFSLABEL
@@ -225,10 +226,11 @@ const (
 )
 
 func (in *inode) ioctl(c vfs.Caller, cmd uint32, arg uint64) (uint64, error) {
-	if cmd == fsIocSetFlags {
-		return 0, in.ioctlSetFlags(c, arg)
-	}
 	switch cmd {
+	case fsIocSetFlags:
+		return 0, in.ioctlSetFlags(c, arg)
+	case fsIocFSSetXattr:
+		return 0, in.ioctlSetXflags(c, arg)
 	case fiemapRequest:
 		return 0, in.ioctlFiemap(c, arg)
 	case fitrim:
@@ -252,9 +254,7 @@ func (in *inode) ioctl(c vfs.Caller, cmd uint32, arg uint64) (uint64, error) {
 		copy(label[:], in.sb.s.VolumeName[:])
 		return put(label[:])
 	case fsIocFSGetXattr:
-		var x [28]byte
-		copy(x[12:], u32(in.raw.Projid))
-		return put(x[:])
+		return put(in.getXflags())
 	case fibmap:
 		if !c.Cred().Capable(unix.CAP_SYS_RAWIO) {
 			return 0, unix.EPERM

@@ -179,10 +179,14 @@ func (sb *superBlock) newInode(c vfs.Caller, parent *inode, mode uint32) (*inode
 	in.attr = vfs.Attr{Ino: uint64(ino), Mode: mode, UID: uid, GID: gid, Blksize: int64(sb.blockSize), Atime: t, Mtime: t, Ctime: t, Btime: t}
 	d := &in.raw
 	d.Generation = rand.Uint32()
-	const inherited = disk.InodeSecrm | 0x2 | 0x4 | disk.InodeSync | disk.InodeNodump | disk.InodeNoatime | 0x4000 | 0x8000 | 0x10000
+	const inherited = disk.InodeSecrm | 0x2 | 0x4 | disk.InodeSync | disk.InodeNodump | disk.InodeNoatime | 0x4000 | 0x8000 | 0x10000 |
+		disk.InodeProjinherit
 	d.Flags = parent.raw.Flags & inherited
 	if !isDir {
-		d.Flags &^= 0x10000 // EXT4_DIRSYNC_FL
+		d.Flags &^= 0x10000 | disk.InodeProjinherit // EXT4_DIRSYNC_FL
+	}
+	if parent.raw.Flags&disk.InodeProjinherit != 0 && sb.s.ROCompat&disk.ROProject != 0 {
+		d.Projid = parent.raw.Projid
 	}
 	switch mode & unix.S_IFMT {
 	case unix.S_IFREG, unix.S_IFDIR, unix.S_IFLNK:

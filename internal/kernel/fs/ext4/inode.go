@@ -278,6 +278,9 @@ func (in *inode) Readlink(vfs.Caller) (string, error) {
 	if !in.attr.IsSymlink() {
 		return "", unix.EINVAL
 	}
+	if in.raw.Flags&disk.InodeEncrypt != 0 {
+		return "", unix.EOPNOTSUPP
+	}
 	n := int(in.attr.Size)
 	var p []byte
 	switch {
@@ -339,8 +342,8 @@ func (in *inode) Open(c vfs.Caller, f *vfs.File) (vfs.FileOps, error) {
 	a := in.Attr()
 	switch a.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		if a.Flags&(unix.STATX_ATTR_ENCRYPTED|unix.STATX_ATTR_COMPRESSED) != 0 {
-			return nil, unix.ENOKEY
+		if a.Flags&(unix.STATX_ATTR_ENCRYPTED|unix.STATX_ATTR_VERITY|unix.STATX_ATTR_COMPRESSED) != 0 {
+			return nil, unix.EOPNOTSUPP
 		}
 		return &file{in: in}, nil
 	case unix.S_IFDIR:

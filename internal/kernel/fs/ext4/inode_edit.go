@@ -123,6 +123,10 @@ func (in *inode) SetAttr(_ vfs.Caller, sa *vfs.SetAttr) error {
 	if sa.Valid&vfs.SetSize != 0 {
 		if a := in.Attr(); !a.IsRegular() {
 			return unix.EINVAL
+		} else if a.Flags&unix.STATX_ATTR_ENCRYPTED != 0 {
+			return unix.EOPNOTSUPP
+		} else if a.Flags&unix.STATX_ATTR_VERITY != 0 {
+			return unix.EPERM
 		}
 		if err := in.truncate(sa.Size); err != nil {
 			return err

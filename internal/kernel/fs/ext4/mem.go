@@ -7,9 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/user-mode-linux/linux/internal/kernel/fs/ext4/disk"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
-	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
 
 // The Memfile of a file that is written: write(2) goes to the device and to it, truncation and holes to it, too. While
@@ -230,59 +228,4 @@ func (sb *superBlock) releaseBusy(in *inode) {
 		in.busy = nil
 		sb.arm()
 	}
-}
-
-// modifiableFlags are those that FS_IOC_SETFLAGS changes: the rest belongs to the file system.
-const modifiableFlags = disk.InodeSecrm | 0x2 | disk.InodeSync | disk.InodeImmutable | disk.InodeAppend | disk.InodeNodump |
-	disk.InodeNoatime | disk.InodeJournalData | 0x8000 | 0x10000 | 0x20000
-
-// ioctlSetFlags is FS_IOC_SETFLAGS (ioctl_iflags(2)).
-func (in *inode) ioctlSetFlags(c vfs.Caller, arg uint64) error {
-	var b [4]byte
-	if err := uio.ReadFull(c.Mem(), b[:], arg); err != nil {
-		return err
-	}
-	want := leU32(b[:])
-	a := in.Attr()
-	if cr := c.Cred(); cr.FSUID != a.UID && !cr.Capable(unix.CAP_FOWNER) {
-		return unix.EPERM
-	}
-	journal := false
-	err := in.change(func() error {
-		in.mu.Lock()
-		defer in.mu.Unlock()
-		diff := (want ^ in.raw.Flags) & modifiableFlags
-		if diff&disk.InodeJournalData != 0 && !c.Cred().Capable(unix.CAP_SYS_RESOURCE) {
-			return unix.EPERM
-		}
-		if diff&(disk.InodeImmutable|disk.InodeAppend) != 0 && !c.Cred().Capable(unix.CAP_LINUX_IMMUTABLE) {
-			return unix.EPERM
-		}
-		if (want^in.raw.Flags)&userVisibleFlags&^modifiableFlags&^uint32(disk.InodeHugeFile|disk.InodeIndex|disk.InodeInlineData|disk.InodeVerity|disk.InodeEncrypt) != 0 {
-			return unix.EOPNOTSUPP
-		}
-		journal = diff&disk.InodeJournalData != 0 && in.attr.IsRegular()
-		if in.raw.Flags ^= diff; journal {
-			in.raw.Flags ^= disk.InodeJournalData // not yet
-		}
-		flags := in.raw.Flags
-		in.update(func(a *vfs.Attr) {
-			a.Flags &^= unix.STATX_ATTR_APPEND | unix.STATX_ATTR_IMMUTABLE | unix.STATX_ATTR_NODUMP
-			if flags&disk.InodeAppend != 0 {
-				a.Flags |= unix.STATX_ATTR_APPEND
-			}
-			if flags&disk.InodeImmutable != 0 {
-				a.Flags |= unix.STATX_ATTR_IMMUTABLE
-			}
-			if flags&disk.InodeNodump != 0 {
-				a.Flags |= unix.STATX_ATTR_NODUMP
-			}
-		})
-		in.changed()
-		return nil
-	})
-	if err == nil && journal {
-		err = in.setJournalData(want&disk.InodeJournalData != 0)
-	}
-	return err
 }

@@ -109,7 +109,7 @@ const cacheBytes = 16 << 20
 const (
 	knownIncompat = disk.IncompatFiletype | disk.IncompatRecover | disk.IncompatMetaBG | disk.IncompatExtents |
 		disk.Incompat64bit | disk.IncompatMMP | disk.IncompatFlexBG | disk.IncompatEAInode | disk.IncompatCsumSeed |
-		disk.IncompatLargedir | disk.IncompatInlineData
+		disk.IncompatLargedir | disk.IncompatInlineData | disk.IncompatEncrypt
 	ext2Incompat = disk.IncompatFiletype | disk.IncompatMetaBG
 	ext3Incompat = ext2Incompat | disk.IncompatRecover
 	ext2ROCompat = disk.ROSparseSuper | disk.ROLargeFile | disk.ROBtreeDir

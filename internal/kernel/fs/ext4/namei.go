@@ -22,6 +22,22 @@ func (in *inode) change(f func() error) error {
 	}
 }
 
+// encrypted reports whether a file, or the names in a directory, are encrypted (fscrypt): nothing can be done with those, as
+// with a kernel that has no code for it.
+func (in *inode) encrypted() bool { return in.Attr().Flags&unix.STATX_ATTR_ENCRYPTED != 0 }
+
+// mayEnter reports why a file cannot get a name in the directory: its names are encrypted (EOPNOTSUPP), or it is a tree of
+// another project (EXDEV).
+func (in *inode) mayEnter(k *inode) error {
+	if in.encrypted() || k.encrypted() {
+		return unix.EOPNOTSUPP
+	}
+	if in.raw.Flags&disk.InodeProjinherit != 0 && in.raw.Projid != k.raw.Projid {
+		return unix.EXDEV
+	}
+	return nil
+}
+
 // dirLinks is the number of links of a directory with one subdirectory more, or less. Directories with too many count as 1.
 func (sb *superBlock) dirLinks(n uint32, delta int) (uint32, error) {
 	if n == 1 && sb.s.ROCompat&disk.RODirNlink != 0 {
@@ -57,6 +73,9 @@ func (in *inode) setLinks(n uint32) {
 // make makes a new inode, lets init fill it, and enters it as name.
 func (in *inode) make(c vfs.Caller, name string, mode uint32, init func(k *inode) error) (vfs.Inode, error) {
 	sb := in.sb
+	if in.encrypted() {
+		return nil, unix.EOPNOTSUPP
+	}
 	var k *inode
 	err := in.change(func() (err error) {
 		isDir := mode&unix.S_IFMT == unix.S_IFDIR
@@ -161,6 +180,9 @@ func (in *inode) Symlink(c vfs.Caller, name, target string) (vfs.Inode, error) {
 
 // Tmpfile implements vfs.TmpfileMaker.
 func (in *inode) Tmpfile(c vfs.Caller, mode uint32) (vfs.Inode, error) {
+	if in.encrypted() {
+		return nil, unix.EOPNOTSUPP
+	}
 	var k *inode
 	err := in.change(func() (err error) {
 		if k, err = in.sb.newInode(c, in, mode); err == nil {
@@ -178,6 +200,9 @@ func (in *inode) Tmpfile(c vfs.Caller, mode uint32) (vfs.Inode, error) {
 func (in *inode) Link(_ vfs.Caller, old vfs.Inode, name string) error {
 	k, sb := old.(*inode), in.sb
 	return in.change(func() error {
+		if err := in.mayEnter(k); err != nil {
+			return err
+		}
 		n := k.Attr().Nlink
 		if n >= sb.linkMax() {
 			return unix.EMLINK
@@ -292,6 +317,18 @@ func (in *inode) Rename(c vfs.Caller, oldName string, child vfs.Inode, newDir vf
 	t, _ := target.(*inode)
 	if k == in || k == nd || t != nil && (t == nd || t == in && flags&unix.RENAME_EXCHANGE != 0) {
 		return in.sb.errorf(errCorrupt, "inode #%d: a directory has a second name below itself", k.ino)
+	}
+	if in != nd {
+		if err := nd.mayEnter(k); err != nil {
+			return err
+		}
+		if flags&unix.RENAME_EXCHANGE != 0 {
+			if err := in.mayEnter(t); err != nil {
+				return err
+			}
+		}
+	} else if in.encrypted() {
+		return unix.EOPNOTSUPP
 	}
 	if flags&unix.RENAME_EXCHANGE != 0 {
 		return in.exchange(oldName, k, nd, newName, t)

@@ -9,12 +9,14 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
 
-// What we can write.
+// What we can write. Of encrypted and verity files only what a kernel without the code for them can do: they cannot be opened.
 const (
 	writeIncompat = disk.IncompatFiletype | disk.IncompatRecover | disk.IncompatMetaBG | disk.IncompatExtents |
-		disk.Incompat64bit | disk.IncompatFlexBG | disk.IncompatCsumSeed | disk.IncompatLargedir | disk.IncompatInlineData
+		disk.Incompat64bit | disk.IncompatFlexBG | disk.IncompatCsumSeed | disk.IncompatLargedir | disk.IncompatInlineData |
+		disk.IncompatEncrypt
 	writeROCompat = disk.ROSparseSuper | disk.ROLargeFile | disk.ROBtreeDir | disk.ROHugeFile | disk.ROGdtCsum |
-		disk.RODirNlink | disk.ROExtraIsize | disk.ROMetadataCsum | disk.ROOrphanPresent
+		disk.RODirNlink | disk.ROExtraIsize | disk.ROMetadataCsum | disk.ROOrphanPresent |
+		disk.ROVerity | disk.ROProject
 )
 
 // extents reports whether new files have extent trees.
@@ -33,8 +35,6 @@ func (sb *superBlock) whyNot() string {
 		return "feature " + disk.FeatureNames(disk.IncompatNames, 'I', s.Incompat&^writeIncompat)[0] + " is not supported for writing"
 	case s.ROCompat&^writeROCompat != 0:
 		return "feature " + disk.FeatureNames(disk.ROCompatNames, 'R', s.ROCompat&^writeROCompat)[0] + " is not supported for writing"
-	case s.ROCompat&disk.ROOrphanPresent != 0:
-		return "the orphan file has entries; run e2fsck"
 	case s.Incompat&disk.IncompatRecover != 0:
 		return "the journal has not been replayed"
 	case s.Compat&disk.CompatHasJournal != 0 && (s.JournalInode == 0 || s.JournalDev != 0):
@@ -83,11 +83,11 @@ func (sb *superBlock) startWriting() error {
 		return sb.abort(err, "cannot write the superblock")
 	}
 	sb.ro.Store(false)
-	if err := sb.cleanOrphans(); err != nil {
+	err = sb.cleanOrphans()
+	if err != nil {
 		sb.ro.Store(true)
-		return err
 	}
-	return nil
+	return err
 }
 
 // newWriter makes a writer that knows nothing yet.
@@ -259,6 +259,12 @@ func (sb *superBlock) cleanOrphans() error {
 	if known {
 		return nil // they are in use
 	}
+	if err := sb.takeOrphanFile(); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	list = append([]*inode(nil), w.orphans...)
+	w.mu.Unlock()
 	for _, in := range list {
 		var err error
 		if a := in.Attr(); a.Nlink == 0 {

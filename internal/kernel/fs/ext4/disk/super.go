@@ -157,7 +157,7 @@ func (s *Super) Decode(b []byte) {
 		DefaultMountOpts: u32(256), FirstMetaBG: u32(260), MkfsTime: u32(264), MinExtraIsize: u16(348), WantExtraIsize: u16(350),
 		Flags: u32(352), LogGroupsPerFlex: b[372], ChecksumType: b[373], ErrorCount: u32(404), OverheadClusters: u32(584),
 		MountOpts: string(b[512:576][:max(bytes.IndexByte(b[512:576], 0), 0)]),
-		BackupBGs: [2]uint32{u32(588), u32(592)}, ChecksumSeed: u32(624), OrphanFileInode: u32(644), Checksum: u32(1020),
+		BackupBGs: [2]uint32{u32(588), u32(592)}, ChecksumSeed: u32(624), OrphanFileInode: u32(640), Checksum: u32(1020),
 	}
 	if s.RevLevel == 0 {
 		s.FirstInode, s.InodeSize = 11, 128
