@@ -44,14 +44,14 @@ func processVM(t *task.Task, a *platform.Args, write bool) (uint64, error) {
 	if x == nil {
 		return 0, unix.ESRCH
 	}
-	if err := t.CanPtrace(x); err != nil {
-		return 0, err
-	}
 	m := x.MM()
 	if m == nil || !m.TryGet() {
 		return 0, unix.ESRCH
 	}
 	defer m.Put()
+	if err := t.CanPtrace(x); err != nil {
+		return 0, err
+	}
 	ls.dst.ResetV(t.Mem(), local)
 	ls.src.ResetV(t.Mem(), local)
 	step := func(p []byte, addr uint64) (n int, ok bool) {

@@ -12,7 +12,7 @@ import (
 func (t *Task) InstallCred(n *cred.Cred) {
 	old := t.Cred()
 	t.cred.Store(n)
-	if old.EUID != n.EUID || old.EGID != n.EGID || old.FSUID != n.FSUID || old.FSGID != n.FSGID || n.Permitted&^old.Permitted != 0 {
+	if changedRights(old, n) {
 		t.Group.SetDumpable(0)
 		t.pdeathSig.Store(0)
 	}
@@ -24,11 +24,17 @@ func (t *Task) InstallCred(n *cred.Cred) {
 	}
 }
 
+// changedRights reports whether n has other rights than old, so that who could look into the process may not any more.
+func changedRights(old, n *cred.Cred) bool {
+	return old.EUID != n.EUID || old.EGID != n.EGID || old.FSUID != n.FSUID || old.FSGID != n.FSGID || n.Permitted&^old.Permitted != 0
+}
+
 // Dumpable is PR_GET_DUMPABLE.
 func (g *ThreadGroup) Dumpable() int32     { return 1 - g.undumpable.Load() }
 func (g *ThreadGroup) SetDumpable(v int32) { g.undumpable.Store(1 - v) }
 
-// CanPtrace is the check of ptrace(2) access mode PTRACE_MODE_READ_REALCREDS: EPERM.
+// CanPtrace is the check of ptrace(2) access mode PTRACE_MODE_READ_REALCREDS: EPERM. Who looks at the target's memory must
+// have got that before: execve puts a new identity in force before the new memory.
 func (t *Task) CanPtrace(target *Task) error {
 	if t.Group == target.Group {
 		return nil

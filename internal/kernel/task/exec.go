@@ -29,12 +29,13 @@ type ExecParams struct {
 // old one with all other threads. It returns an error of execve, or one that the run loop knows as success: the calling
 // thread has gone on as the new program, and the old one's call has no return.
 func (t *Task) Exec(p ExecParams) error {
+	tid := t.TID()
 	th, err := t.execBegin(p)
 	if err != nil {
 		return err
 	}
 	if t.trace.traced.Load() {
-		if !t.traceEvent(unix.PTRACE_EVENT_EXEC, unix.PTRACE_O_TRACEEXEC, uint64(t.TID())) && !t.seized() {
+		if !t.traceEvent(unix.PTRACE_EVENT_EXEC, unix.PTRACE_O_TRACEEXEC, uint64(tid)) && !t.seized() {
 			t.Group.send(t, arch.InfoKill(unix.SIGTRAP, t.PID(), t.Cred().UID), true)
 		}
 		if t.trace.calls.Load() {
@@ -73,7 +74,13 @@ func (t *Task) execBegin(p ExecParams) (platform.Thread, error) {
 	}
 	defer im.Release()
 	tty.RecordExec(t.ControllingTTY(), p.Argv)
-	nc, secure := t.execCred(im.File)
+	// Until the new identity is in force nobody may attach who would not have been seen here.
+	t.setExecing(true)
+	defer t.setExecing(false)
+	nc, secure, err := t.execCred(im.File)
+	if err != nil {
+		return nil, err
+	}
 	t.Thread().Block() // what follows waits for the tracer of the new process
 	th, err := t.K.Platform.NewProcess(t)
 	if err != nil {
@@ -109,7 +116,16 @@ func (t *Task) execBegin(p ExecParams) (platform.Thread, error) {
 	}
 	t.K.Futexes.Release(t)
 	t.futex.Reset()
+	// Whoever sees the new memory sees the new identity too (CanPtrace).
+	hidden := t.hiddenExec(nc, im.File)
+	if hidden {
+		g.SetDumpable(0)
+	}
+	t.InstallCred(nc)
 	oldMM := t.mm.Swap(m)
+	if !hidden {
+		g.SetDumpable(1)
+	}
 	oldMM.PutLater()
 	t.endVfork()
 
@@ -135,13 +151,6 @@ func (t *Task) execBegin(p ExecParams) (platform.Thread, error) {
 		t.UnshareFiles()
 	}
 	t.Files().CloseOnExec(t)
-	oldc := t.Cred()
-	t.InstallCred(nc)
-	if secure || oldc.EUID != nc.EUID || oldc.EGID != nc.EGID || !readableExe(t, im.File) {
-		g.SetDumpable(0)
-	} else {
-		g.SetDumpable(1)
-	}
 	t.SetComm(im.Comm)
 	t.K.mu.Lock()
 	g.exitSignal = unix.SIGCHLD
@@ -155,9 +164,11 @@ const addrNoRandomize = 0x0040000
 // FilesShared reports whether other tasks use the descriptor table (CLONE_FILES).
 func (t *Task) FilesShared() bool { return t.Files().Shared() }
 
-// readableExe reports whether the caller may read the program: if not, the process is not dumpable.
-func readableExe(t *Task, f *vfs.File) bool {
-	return vfs.Permission(t, f.Inode, vfs.MayRead) == nil
+// hiddenExec reports whether the process will not be dumpable with a new program and identity: it had or gets other rights
+// than its user, or the user may not read the program.
+func (t *Task) hiddenExec(n *cred.Cred, f *vfs.File) bool {
+	old := t.Cred()
+	return old.EUID != old.UID || old.EGID != old.GID || changedRights(old, n) || vfs.Permission(t, f.Inode, vfs.MayRead) != nil
 }
 
 // loseThreads moves the task to its new host thread, ends the old host process with all other threads and makes the
@@ -203,45 +214,6 @@ func (t *Task) loseThreads(old, new platform.Thread) error {
 	g.execing = nil
 	g.sigMu.Unlock()
 	return nil
-}
-
-// execCred is the identity of the new program (execve(2), capabilities(7) "Transformation of capabilities during
-// execve"), and whether it has more rights than the caller.
-func (t *Task) execCred(f *vfs.File) (*cred.Cred, bool) {
-	old := t.Cred()
-	n := old.Copy()
-	a := f.Inode.Attr()
-	if f.Path.Mount != nil && f.Path.Mount.Flags()&unix.MS_NOSUID == 0 && !t.NoNewPrivs() {
-		if a.Mode&unix.S_ISUID != 0 {
-			n.EUID = a.UID
-		}
-		if a.Mode&(unix.S_ISGID|unix.S_IXGRP) == unix.S_ISGID|unix.S_IXGRP {
-			n.EGID = a.GID
-		}
-	}
-	setid := n.EUID != old.EUID || n.EGID != old.EGID
-	n.SUID, n.FSUID = n.EUID, n.EUID
-	n.SGID, n.FSGID = n.EGID, n.EGID
-	var filePermitted, fileInheritable cred.CapSet
-	fileEffective := false
-	if n.Securebits&cred.SecbitNoRoot == 0 {
-		if n.EUID == 0 || n.UID == 0 {
-			filePermitted, fileInheritable = cred.AllCaps, cred.AllCaps
-		}
-		fileEffective = n.EUID == 0
-	}
-	if setid {
-		n.Ambient = 0
-	}
-	n.Permitted = old.Inheritable&fileInheritable | filePermitted&old.Bounding | n.Ambient
-	if fileEffective {
-		n.Effective = n.Permitted
-	} else {
-		n.Effective = n.Ambient
-	}
-	n.Securebits &^= cred.SecbitKeepCaps
-	secure := setid || n.UID != 0 && n.Effective&^n.Ambient != 0
-	return n, secure
 }
 
 // Start gives a task made by NewInit its program and lets it run.

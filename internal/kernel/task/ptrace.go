@@ -5,7 +5,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/user-mode-linux/linux/internal/kernel/abi"
 	"github.com/user-mode-linux/linux/internal/kernel/arch"
+	"github.com/user-mode-linux/linux/internal/kernel/cred"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
 	"github.com/user-mode-linux/linux/internal/kernel/wait"
 )
@@ -20,12 +22,14 @@ type traceState struct {
 	calls   atomic.Bool // PTRACE_SYSCALL: stop at every system call
 	stopped atomic.Bool // stop != nil, for State
 	tracer  *ThreadGroup
+	cred    *cred.Cred // of who asked for it, for what execve may give
 	seized  bool
 	opts    uint32
 	stop    *TraceStop // the stop that the thread is in, nil while it runs
 	resume  traceResume
 	nr      int32  // number of the call at an entry stop; the tracer may change it
 	message uint64 // PTRACE_GETEVENTMSG
+	execing bool   // see setExecing
 }
 
 // TraceStop is a stop that a tracer sees.
@@ -261,9 +265,9 @@ func (t *Task) stepping() bool {
 	return t.trace.resume.step
 }
 
-// link makes tr the tracer of t.
-func (t *Task) linkTracerLocked(tr *ThreadGroup, seized bool, opts uint32) {
-	t.trace.tracer, t.trace.seized, t.trace.opts = tr, seized, opts
+// linkTracerLocked makes tr the tracer of t, by the will of somebody with credentials c.
+func (t *Task) linkTracerLocked(tr *ThreadGroup, c *cred.Cred, seized bool, opts uint32) {
+	t.trace.tracer, t.trace.cred, t.trace.seized, t.trace.opts = tr, c, seized, opts
 	t.trace.traced.Store(true)
 	if tr.tracees == nil {
 		tr.tracees = map[*Task]bool{}
@@ -301,7 +305,7 @@ func (t *Task) TraceMe() error {
 	if t.trace.tracer != nil || t.Group.parent == nil {
 		return unix.EPERM
 	}
-	t.linkTracerLocked(t.Group.parent, false, 0)
+	t.linkTracerLocked(t.Group.parent, t.Cred(), false, 0)
 	return nil
 }
 
@@ -310,10 +314,15 @@ func (t *Task) Attach(x *Task, seize bool, opts uint32) error {
 	if x.Group == t.Group || x.PID() == 1 && !t.Cred().Capable(unix.CAP_SYS_PTRACE) {
 		return unix.EPERM
 	}
+	t.K.mu.Lock()
+	if x.trace.execing {
+		t.K.mu.Unlock()
+		return abi.ERESTARTNOINTR // try again
+	}
 	if err := t.CanPtrace(x); err != nil {
+		t.K.mu.Unlock()
 		return err
 	}
-	t.K.mu.Lock()
 	if x.trace.tracer != nil || x.where.Load() == gone {
 		t.K.mu.Unlock()
 		return unix.EPERM
@@ -322,7 +331,7 @@ func (t *Task) Attach(x *Task, seize bool, opts uint32) error {
 		t.K.mu.Unlock()
 		return unix.EPERM // the kernel's own
 	}
-	x.linkTracerLocked(t.Group, seize, opts)
+	x.linkTracerLocked(t.Group, t.Cred(), seize, opts)
 	t.K.mu.Unlock()
 	// A thread that job control has stopped goes over into a stop for its tracer.
 	x.Group.sigMu.Lock()
@@ -476,7 +485,7 @@ func (t *Task) traceChildLocked(c *Task, fl uint64, exitSignal uint64) (event in
 	if t.trace.tracer == nil || t.trace.opts&opt == 0 && fl&unix.CLONE_PTRACE == 0 || fl&unix.CLONE_UNTRACED != 0 {
 		return 0
 	}
-	c.linkTracerLocked(t.trace.tracer, t.trace.seized, t.trace.opts)
+	c.linkTracerLocked(t.trace.tracer, t.trace.cred, t.trace.seized, t.trace.opts)
 	if t.trace.opts&opt == 0 {
 		return 0
 	}

@@ -185,8 +185,8 @@ func (p *node) path(get func(fs *vfs.FSContext) vfs.Path) (vfs.Path, error) {
 func followCwd(p *node, _ vfs.Caller) (vfs.Path, error)  { return p.path((*vfs.FSContext).Cwd) }
 func followRoot(p *node, _ vfs.Caller) (vfs.Path, error) { return p.path((*vfs.FSContext).Root) }
 
-func followExe(p *node, _ vfs.Caller) (vfs.Path, error) {
-	m, err := p.mm()
+func followExe(p *node, c vfs.Caller) (vfs.Path, error) {
+	m, err := p.mm(c)
 	if err != nil {
 		return vfs.Path{}, err
 	}

@@ -15,16 +15,22 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
 
-// mm is the memory of the process with a reference, nil if it has ended.
-func (p *node) mm() (*mm.MM, error) {
+// mm is the memory of the process with a reference, nil if it has ended. The access check of the entry is made again: the
+// process may have executed a program that the caller may not look at since.
+func (p *node) mm(c vfs.Caller) (*mm.MM, error) {
 	t, err := p.task()
 	if err != nil {
 		return nil, err
 	}
-	if m := t.MM(); m != nil && m.TryGet() {
-		return m, nil
+	m := t.MM()
+	if m == nil || !m.TryGet() {
+		return nil, nil
 	}
-	return nil, nil
+	if err := p.allowed(c); err != nil {
+		m.Put()
+		return nil, err
+	}
+	return m, nil
 }
 
 // argMax bounds what is read of a program's arguments or environment.
@@ -56,8 +62,8 @@ func cmdline(l *mm.Layout, read func(start, end uint64) []byte) []byte {
 	return b
 }
 
-func showCmdline(p *node, _ vfs.Caller, w *bytes.Buffer) error {
-	m, err := p.mm()
+func showCmdline(p *node, c vfs.Caller, w *bytes.Buffer) error {
+	m, err := p.mm(c)
 	if err != nil || m == nil {
 		return err
 	}
@@ -67,8 +73,8 @@ func showCmdline(p *node, _ vfs.Caller, w *bytes.Buffer) error {
 	return nil
 }
 
-func showEnviron(p *node, _ vfs.Caller, w *bytes.Buffer) error {
-	m, err := p.mm()
+func showEnviron(p *node, c vfs.Caller, w *bytes.Buffer) error {
+	m, err := p.mm(c)
 	if err != nil || m == nil {
 		return err
 	}
@@ -78,8 +84,8 @@ func showEnviron(p *node, _ vfs.Caller, w *bytes.Buffer) error {
 	return nil
 }
 
-func showAuxv(p *node, _ vfs.Caller, w *bytes.Buffer) error {
-	m, err := p.mm()
+func showAuxv(p *node, c vfs.Caller, w *bytes.Buffer) error {
+	m, err := p.mm(c)
 	if err != nil || m == nil {
 		return err
 	}
@@ -119,8 +125,8 @@ func regionName(c vfs.Caller, r *mm.Region) string {
 }
 
 // eachRegion calls fn for each mapping of the process.
-func (p *node) eachRegion(fn func(m *mm.MM, r *mm.Region)) error {
-	m, err := p.mm()
+func (p *node) eachRegion(c vfs.Caller, fn func(m *mm.MM, r *mm.Region)) error {
+	m, err := p.mm(c)
 	if err != nil || m == nil {
 		return err
 	}
@@ -136,7 +142,7 @@ func (p *node) eachRegion(fn func(m *mm.MM, r *mm.Region)) error {
 }
 
 func showMaps(p *node, c vfs.Caller, w *bytes.Buffer) error {
-	return p.eachRegion(func(_ *mm.MM, r *mm.Region) { formatRegion(w, r, regionName(c, r)) })
+	return p.eachRegion(c, func(_ *mm.MM, r *mm.Region) { formatRegion(w, r, regionName(c, r)) })
 }
 
 // smapsInfo are the figures of one mapping, or of all, in bytes.
@@ -188,7 +194,7 @@ func vmFlags(r *mm.Region) string {
 // showSmaps shows the sizes of the mappings. Which pages are in memory is the host's knowledge, of which the kernel gets
 // only the sums; they are in smaps_rollup.
 func showSmaps(p *node, c vfs.Caller, w *bytes.Buffer) error {
-	return p.eachRegion(func(m *mm.MM, r *mm.Region) {
+	return p.eachRegion(c, func(m *mm.MM, r *mm.Region) {
 		formatRegion(w, r, regionName(c, r))
 		fmt.Fprintf(w, "%-16s%8d kB\n", "Size:", (r.End-r.Start)/1024)
 		fmt.Fprintf(w, "%-16s%8d kB\n", "KernelPageSize:", abi.PageSize/1024)
@@ -198,8 +204,8 @@ func showSmaps(p *node, c vfs.Caller, w *bytes.Buffer) error {
 	})
 }
 
-func showSmapsRollup(p *node, _ vfs.Caller, w *bytes.Buffer) error {
-	m, err := p.mm()
+func showSmapsRollup(p *node, c vfs.Caller, w *bytes.Buffer) error {
+	m, err := p.mm(c)
 	if err != nil {
 		return err
 	}
@@ -237,8 +243,8 @@ type memFile struct {
 	m *mm.MM // nil if the process had ended
 }
 
-func openMem(p *node, _ vfs.Caller, _ *vfs.File) (vfs.FileOps, error) {
-	m, err := p.mm()
+func openMem(p *node, c vfs.Caller, _ *vfs.File) (vfs.FileOps, error) {
+	m, err := p.mm(c)
 	if err != nil {
 		return nil, err
 	}

@@ -143,7 +143,6 @@ func showStat(p *node, c vfs.Caller, w *bytes.Buffer) error {
 		nice: t.Nice(), threads: len(g.Threads()), start: t.StartTime(),
 		rsslim:     g.Rlimit(unix.RLIMIT_RSS).Cur,
 		exitSignal: int(unix.SIGCHLD), policy: int(t.Sched().Policy), prio: int(t.Sched().Priority),
-		mayRead: mayTrace(c, t) == nil,
 	}
 	if p.t == nil {
 		self, children := g.Rusage()
@@ -156,7 +155,7 @@ func showStat(p *node, c vfs.Caller, w *bytes.Buffer) error {
 	var shared uint64
 	s.pending, shared, s.blocked, s.ignored, s.caught = t.SigMasks()
 	s.pending |= shared
-	if m, err := p.mm(); err == nil && m != nil {
+	if m, err := p.mm(c); err == nil && m != nil {
 		s.layout = m.Layout()
 		s.brk = m.StartBrk()
 		if u, err := m.AddressSpace().Usage(); err == nil {
@@ -165,6 +164,7 @@ func showStat(p *node, c vfs.Caller, w *bytes.Buffer) error {
 		s.cpu = t.Thread().CPU()
 		m.Put()
 	}
+	s.mayRead = mayTrace(c, t) == nil // after a look at the memory, see Task.CanPtrace
 	w.Write(formatStat(w.AvailableBuffer(), &s))
 	return nil
 }
@@ -331,7 +331,7 @@ func cpuList(m uint64) string {
 	return string(b)
 }
 
-func showStatus(p *node, _ vfs.Caller, w *bytes.Buffer) error {
+func showStatus(p *node, c vfs.Caller, w *bytes.Buffer) error {
 	t, err := p.task()
 	if err != nil {
 		return err
@@ -352,7 +352,7 @@ func showStatus(p *node, _ vfs.Caller, w *bytes.Buffer) error {
 		fds.Range(func(fd int32, _ *vfs.File, _ bool) bool { last = fd; return true })
 		s.fdSize = max(64, 1<<bits.Len32(uint32(last)))
 	}
-	m, err := p.mm()
+	m, err := p.mm(c)
 	if err != nil {
 		return err
 	}
@@ -366,8 +366,8 @@ func showStatus(p *node, _ vfs.Caller, w *bytes.Buffer) error {
 	return nil
 }
 
-func showStatm(p *node, _ vfs.Caller, w *bytes.Buffer) error {
-	m, err := p.mm()
+func showStatm(p *node, c vfs.Caller, w *bytes.Buffer) error {
+	m, err := p.mm(c)
 	if err != nil {
 		return err
 	}
@@ -527,8 +527,8 @@ func oomScore(rss, total uint64, adj int32) int64 {
 	return max((1000+badness*1000/int64(total/abi.PageSize))*2/3, 0)
 }
 
-func showOOMScore(p *node, _ vfs.Caller, w *bytes.Buffer) error {
-	m, err := p.mm()
+func showOOMScore(p *node, c vfs.Caller, w *bytes.Buffer) error {
+	m, err := p.mm(c)
 	if err != nil {
 		return err
 	}
