@@ -64,6 +64,7 @@ func Chmod(c Caller, dir *File, path string, mode uint32, flags int) error {
 	if d.typ == unix.S_IFLNK {
 		return unix.EOPNOTSUPP
 	}
+	defer d.lockAttr()()
 	a := d.inode.Attr()
 	if !ownerOrCapable(c.Cred(), &a) || a.Flags&(unix.STATX_ATTR_IMMUTABLE|unix.STATX_ATTR_APPEND) != 0 {
 		return unix.EPERM
@@ -96,6 +97,7 @@ func Chown(c Caller, dir *File, path string, uid, gid uint32, flags int) error {
 		return err
 	}
 	defer p.Put()
+	defer p.Dentry.lockAttr()()
 	in := p.Dentry.inode
 	a := in.Attr()
 	if a.Flags&(unix.STATX_ATTR_IMMUTABLE|unix.STATX_ATTR_APPEND) != 0 {
@@ -127,8 +129,8 @@ func Chown(c Caller, dir *File, path string, uid, gid uint32, flags int) error {
 			sa.Valid |= SetMode
 			sa.Mode = m & 0o7777
 		}
-		if a.Mode&0o111 != 0 && a.IsRegular() {
-			_ = in.Removexattr(c, xattrCaps) // mostly ENODATA
+		if a.IsRegular() {
+			dropCaps(c, in, &a)
 		}
 	}
 	if err := in.SetAttr(c, &sa); err != nil {
@@ -208,12 +210,14 @@ func checkSize(c Caller, size int64) error {
 
 // setSize changes the size of a regular file that the caller may write.
 func setSize(c Caller, p Path, in Inode, size int64) error {
+	defer p.Dentry.lockAttr()()
 	a := in.Attr()
 	if size > a.Size {
 		if err := checkSize(c, size); err != nil {
 			return err
 		}
 	}
+	dropCaps(c, in, &a)
 	sa := SetAttr{Valid: SetSize | SetMtime, Size: size, Mtime: abi.NsecToTimespec(ktime.Realtime())}
 	if m := strippedMode(&a); m != a.Mode && !c.Cred().Capable(unix.CAP_FSETID) {
 		sa.Valid |= SetMode

@@ -436,6 +436,18 @@ type inodeState struct {
 	writers atomic.Int32
 	// readers counts files open for reading only.
 	readers atomic.Int32
+	// attrMu is held while attributes are looked at to decide what they change to, so that a file does not get an owner and
+	// set-user-id bits that its old owner chose at the same time.
+	attrMu sync.Mutex
+}
+
+// lockAttr takes attrMu, where there is one, and returns what releases it.
+func (d *Dentry) lockAttr() func() {
+	if d.ist == nil {
+		return func() {}
+	}
+	d.ist.attrMu.Lock()
+	return d.ist.attrMu.Unlock
 }
 
 const inodeShards = 64

@@ -20,6 +20,7 @@
 //
 //	super.renameMu             renames between directories
 //	  Dentry.mu                a directory; a parent before its child, two others only with renameMu
+//	    inodeState.attrMu      attributes that depend on one another
 //	    super.lookupMu         read by lookups; written to forget an inode
 //	    mountMu                shape of all mount trees
 //	      treeMu               names and parents of all dentries

@@ -155,7 +155,7 @@ func openCreate(c Caller, dir *File, path string, flags uint32, how OpenHow) (*F
 			if flags&unix.O_NOFOLLOW != 0 {
 				return nil, unix.ELOOP
 			}
-			target, jumped, err := w.link(k)
+			target, jumped, err := w.link(k, true)
 			if err != nil {
 				return nil, err
 			}

@@ -208,11 +208,24 @@ func (f *File) dropPrivs(c Caller) {
 	if a.Mode&(0o111|unix.S_ISUID|unix.S_ISGID) == 0 {
 		return
 	}
-	if _, err := f.Inode.Getxattr(c, xattrCaps); err == nil {
-		_ = f.Inode.Removexattr(c, xattrCaps) // another writer may have been faster
+	dropCaps(c, f.Inode, &a)
+	if strippedMode(&a) == a.Mode || c.Cred().Capable(unix.CAP_FSETID) {
+		return
 	}
-	if m := strippedMode(&a); m != a.Mode && !c.Cred().Capable(unix.CAP_FSETID) {
+	defer f.Path.Dentry.lockAttr()()
+	a = f.Inode.Attr()
+	if m := strippedMode(&a); m != a.Mode {
 		_ = f.Inode.SetAttr(c, &SetAttr{Valid: SetMode, Mode: m & 0o7777}) // a write does not fail for this
+	}
+}
+
+// dropCaps takes file capabilities from a file that changes.
+func dropCaps(c Caller, in Inode, a *Attr) {
+	if a.Mode&0o111 == 0 {
+		return // nobody can execute it
+	}
+	if _, err := in.Getxattr(c, xattrCaps); err == nil {
+		_ = in.Removexattr(c, xattrCaps) // another writer may have been faster
 	}
 }
 

@@ -128,7 +128,7 @@ func (w *walker) walk(path string) error {
 			return err
 		}
 		if d.typ == unix.S_IFLNK && (!last || w.follow || i > 0) {
-			target, jumped, err := w.link(d)
+			target, jumped, err := w.link(d, last)
 			if err != nil {
 				return err
 			}
@@ -213,8 +213,8 @@ func (w *walker) dotdot() error {
 }
 
 // link follows the symbolic link d of the current directory: it returns the target to walk from the (adjusted) current
-// place, or jumps straight to where a magic link leads.
-func (w *walker) link(d *Dentry) (target string, jumped bool, err error) {
+// place, or jumps straight to where a magic link leads. last: nothing comes after it in the path.
+func (w *walker) link(d *Dentry, last bool) (target string, jumped bool, err error) {
 	w.links++
 	if w.links > maxSymlinks {
 		return "", false, unix.ELOOP
@@ -222,8 +222,10 @@ func (w *walker) link(d *Dentry) (target string, jumped bool, err error) {
 	if w.resolve&unix.RESOLVE_NO_SYMLINKS != 0 || w.cur.Mount != nil && w.cur.Mount.Flags()&unix.MS_NOSYMFOLLOW != 0 {
 		return "", false, unix.ELOOP
 	}
-	if err := w.protectedLink(d); err != nil {
-		return "", false, err
+	if last {
+		if err := w.protectedLink(d); err != nil {
+			return "", false, err
+		}
 	}
 	if d.magic {
 		if w.resolve&unix.RESOLVE_NO_MAGICLINKS != 0 {
@@ -279,8 +281,8 @@ func init() {
 	ProtectedHardlinks.Store(true)
 }
 
-// protectedLink is what ProtectedSymlinks demands: in a sticky directory that everybody may write only links
-// of their follower or of the directory's owner are followed.
+// protectedLink is what ProtectedSymlinks demands of the last component of a path: in a sticky directory that everybody may
+// write only links of their follower or of the directory's owner are followed.
 func (w *walker) protectedLink(d *Dentry) error {
 	if !ProtectedSymlinks.Load() {
 		return nil

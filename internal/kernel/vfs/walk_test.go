@@ -341,6 +341,20 @@ func TestPermissions(t *testing.T) {
 	want(t, "effective uid", vfs.Access(su, nil, "f", 4, unix.AT_EACCESS), nil)
 }
 
+// In a sticky directory a link of another user is not followed at the end of a path, and may be in the middle of it.
+func TestProtectedSymlinks(t *testing.T) {
+	c := newCaller(t)
+	build(t, c, "1777 tmp/", "d/", "d/f", "11:tmp/ln -> ../d", "10:tmp/own -> ../d")
+	u := c.As(10, 10)
+	for _, x := range []struct {
+		path string
+		err  error
+	}{{"tmp/ln", unix.EACCES}, {"tmp/ln/", unix.EACCES}, {"tmp/ln/f", nil}, {"tmp/own", nil}, {"tmp/own/f", nil}} {
+		_, err := vfs.Stat(u, nil, x.path, 0)
+		want(t, x.path, err, x.err)
+	}
+}
+
 func TestStickyAndOwnership(t *testing.T) {
 	c := newCaller(t)
 	build(t, c, "1777 tmp/", "10:tmp/a", "tmp/ln -> a", "2775 50:sg/")

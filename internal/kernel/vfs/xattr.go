@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/cred"
 )
 
 const (
@@ -115,9 +117,16 @@ func Setxattr(c Caller, dir *File, path string, flags int, name string, value []
 	if err := checkXattr(c, p.Dentry, name, true); err != nil {
 		return err
 	}
-	if name == xattrACLAccess || name == xattrACLDefault {
+	switch name {
+	case xattrACLAccess, xattrACLDefault:
 		err = setACL(c, p.Dentry, name, value)
-	} else {
+	case xattrCaps:
+		// The oldest form is only read.
+		if _, cerr := cred.ParseFileCaps(value); cerr == unix.EINVAL || len(value) < 20 {
+			return unix.EINVAL
+		}
+		fallthrough
+	default:
 		err = p.Dentry.inode.Setxattr(c, name, value, xflags)
 	}
 	if err == nil {
@@ -143,6 +152,7 @@ func setACL(c Caller, d *Dentry, name string, value []byte) error {
 	}
 	keep := es != nil
 	if name == xattrACLAccess && es != nil {
+		defer d.lockAttr()()
 		var mode uint32
 		mode, keep = aclMode(es)
 		a := d.inode.Attr()
