@@ -15,6 +15,7 @@ import (
 	"github.com/user-mode-linux/linux/internal/host"
 	"github.com/user-mode-linux/linux/internal/kernel"
 	"github.com/user-mode-linux/linux/internal/kernel/klog"
+	"github.com/user-mode-linux/linux/internal/kernel/ktime"
 	"github.com/user-mode-linux/linux/internal/kernel/syscalls"
 	"github.com/user-mode-linux/linux/internal/kernel/task"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
@@ -54,6 +55,7 @@ type drivers struct {
 // boot builds the drivers that the command line asks for, boots the guest kernel with them and returns when the guest has
 // ended. dir is nil if there is no umid directory, root is nil if there is no built-in root file system.
 func boot(cfg *cmdline.Config, dir *umid.Dir, root *io.SectionReader) outcome {
+	ktime.Suspended = host.Suspended
 	d := &drivers{consoles: console.New()}
 	if dir != nil {
 		d.consoles.Name = dir.Name()

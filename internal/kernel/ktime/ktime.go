@@ -1,7 +1,7 @@
 // Package ktime reads the guest's clocks.
 //
-// The guest's CLOCK_MONOTONIC is the host's, so that the vDSO, native futex timeouts and the kernel agree; uptime and
-// CLOCK_BOOTTIME count from the guest's boot. CLOCK_REALTIME is the host's, and what the guest has set it forward or back.
+// The guest's CLOCK_MONOTONIC is the host's, so that the vDSO, native futex timeouts and the kernel agree; CLOCK_BOOTTIME
+// is so, too. Uptime counts from the guest's boot. CLOCK_REALTIME is the host's, and what the guest has set it forward or back.
 package ktime
 
 import (
@@ -18,6 +18,18 @@ var bootMono = nanotime()
 
 // Monotonic is CLOCK_MONOTONIC in nanoseconds.
 func Monotonic() int64 { return nanotime() }
+
+// Suspended is for how long the host has slept, by which its CLOCK_BOOTTIME is ahead of CLOCK_MONOTONIC, in nanoseconds. Set
+// once at boot; nil is not at all.
+var Suspended func() int64
+
+// Boottime is CLOCK_BOOTTIME in nanoseconds.
+func Boottime() int64 {
+	if Suspended == nil {
+		return nanotime()
+	}
+	return nanotime() + Suspended()
+}
 
 // Realtime is CLOCK_REALTIME in nanoseconds since 1970.
 func Realtime() int64 { return time.Now().UnixNano() + clock.offset.Load() }
@@ -82,6 +94,19 @@ func Uptime() time.Duration { return time.Duration(nanotime() - bootMono) }
 
 // BootTime is CLOCK_REALTIME at boot, in seconds (btime of /proc/stat).
 func BootTime() int64 { return (Realtime() - int64(Uptime())) / 1e9 }
+
+// shortest is the shortest time in which a periodic timer expires again.
+const shortest = 100 * time.Microsecond
+
+// Pace is how long to wait for a deadline of a timer with an interval, 0 for none. Intervals that would make the host busy
+// with nothing are stretched: what expires in between counts as overruns.
+func Pace(deadline, interval int64) time.Duration {
+	d := max(time.Duration(deadline-Monotonic()), 0)
+	if interval > 0 && interval < int64(shortest) {
+		d = max(d, shortest)
+	}
+	return d
+}
 
 // Forever is a deadline that never comes.
 const Forever = int64(1<<63 - 1)

@@ -12,9 +12,8 @@ import (
 
 func init() {
 	register(map[int]Entry{
-		unix.SYS_TIMERFD_CREATE: {Name: "timerfd_create", Fn: sysTimerfdCreate},
-		unix.SYS_TIMERFD_SETTIME: {Name: "timerfd_settime", Fn: sysTimerfdSettime,
-			Note: "TFD_TIMER_CANCEL_ON_SET is accepted; no clock change cancels"},
+		unix.SYS_TIMERFD_CREATE:  {Name: "timerfd_create", Fn: sysTimerfdCreate},
+		unix.SYS_TIMERFD_SETTIME: {Name: "timerfd_settime", Fn: sysTimerfdSettime},
 		unix.SYS_TIMERFD_GETTIME: {Name: "timerfd_gettime", Fn: sysTimerfdGettime},
 	})
 }

@@ -47,6 +47,9 @@ func (ts *groupTimers) stop() {
 	ts.posix = nil
 }
 
+// farAway bounds intervals, so that a deadline plus an interval is a time: no timer lives for 146 years.
+const farAway = ktime.Forever / 2
+
 // Itimer is what getitimer(2) returns: time to the next expiry and the interval, in nanoseconds.
 func (g *ThreadGroup) Itimer(which int) (value, interval int64, err error) {
 	ts := &g.timers
@@ -79,6 +82,7 @@ func (g *ThreadGroup) SetItimer(which int, value, interval int64) (oldValue, old
 	ts := &g.timers
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
+	value, interval = min(value, farAway), min(interval, farAway)
 	if oldValue, oldInterval, err = g.itimerLocked(which); err != nil || ts.stopped {
 		return oldValue, oldInterval, err
 	}
@@ -107,20 +111,7 @@ func (g *ThreadGroup) SetItimer(which int, value, interval int64) (oldValue, old
 
 func (g *ThreadGroup) armReal(it *itimer) {
 	gen := it.gen
-	it.timer = time.AfterFunc(pace(it.deadline, it.interval), func() { g.realExpired(gen) })
-}
-
-// shortest is the shortest time in which a periodic timer of the real clock expires again. Shorter intervals make the host
-// busy with nothing; expiries in between count as overruns.
-const shortest = 100 * time.Microsecond
-
-// pace is how long to wait for a deadline of a timer with an interval, 0 for none.
-func pace(deadline, interval int64) time.Duration {
-	d := max(time.Duration(deadline-ktime.Monotonic()), 0)
-	if interval > 0 && interval < int64(shortest) {
-		d = max(d, shortest)
-	}
-	return d
+	it.timer = time.AfterFunc(ktime.Pace(it.deadline, it.interval), func() { g.realExpired(gen) })
 }
 
 func (g *ThreadGroup) realExpired(gen uint64) {
@@ -427,7 +418,7 @@ func (g *ThreadGroup) TimerSet(id int32, abs bool, value, interval int64) (oldVa
 	if value == 0 {
 		return oldValue, oldInterval, nil
 	}
-	p.interval = interval
+	p.interval = min(interval, farAway)
 	switch {
 	case !abs:
 		p.deadline = p.now() + min(value, ktime.Forever-p.now())
@@ -450,7 +441,7 @@ func (g *ThreadGroup) TimerSet(id int32, abs bool, value, interval int64) (oldVa
 
 func (p *posixTimer) armLocked() {
 	gen := p.gen
-	p.timer = time.AfterFunc(pace(p.deadline, p.interval), func() {
+	p.timer = time.AfterFunc(ktime.Pace(p.deadline, p.interval), func() {
 		ts := &p.g.timers
 		ts.mu.Lock()
 		if p.gen != gen || p.deadline == 0 || ts.stopped {
@@ -561,10 +552,15 @@ func (t *Task) SleepUntil(clock int32, abs int64) error {
 
 // MonotonicDeadline converts an absolute time on a clock to CLOCK_MONOTONIC.
 func MonotonicDeadline(clock int32, abs int64) int64 {
-	if !onRealtime(clock) {
+	var d int64
+	switch {
+	case onRealtime(clock):
+		d = abs - ktime.Realtime()
+	case clock == unix.CLOCK_BOOTTIME, clock == unix.CLOCK_BOOTTIME_ALARM:
+		d = abs - ktime.Boottime()
+	default:
 		return abs
 	}
-	d := abs - ktime.Realtime()
 	m := ktime.Monotonic()
 	if d > ktime.Forever-m {
 		return ktime.Forever

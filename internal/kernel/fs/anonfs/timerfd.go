@@ -63,7 +63,7 @@ func (t *TimerFD) now() int64 {
 	case unix.CLOCK_REALTIME, unix.CLOCK_REALTIME_ALARM:
 		return ktime.Realtime()
 	case unix.CLOCK_BOOTTIME, unix.CLOCK_BOOTTIME_ALARM:
-		return int64(ktime.Uptime())
+		return ktime.Boottime()
 	}
 	return ktime.Monotonic()
 }
@@ -170,7 +170,7 @@ func (t *TimerFD) expireLocked() {
 // startLocked starts the host timer for the next expiry.
 func (t *TimerFD) startLocked() {
 	gen := t.gen
-	t.timer = time.AfterFunc(time.Duration(max(t.next-ktime.Monotonic(), 0)), func() { t.fire(gen) })
+	t.timer = time.AfterFunc(ktime.Pace(t.next, t.interval), func() { t.fire(gen) })
 }
 
 // fire runs on the host timer. It does not start the next one: while expiries are unread nobody needs to be woken again,
