@@ -118,7 +118,7 @@ func setSched(t *task.Task, pid, policy, prio int32, keep bool) error {
 	if err != nil || prio < lo || prio > hi || p.Policy == unix.SCHED_DEADLINE {
 		return unix.EINVAL
 	}
-	if !mayAdjust(t, x) || p.Priority > 0 && !t.Cred().Capable(unix.CAP_SYS_NICE) && uint64(p.Priority) > t.Rlimit(14) {
+	if !mayAdjust(t, x) || p.Priority > 0 && !t.Cred().Capable(unix.CAP_SYS_NICE) && uint64(p.Priority) > t.Rlimit(unix.RLIMIT_RTPRIO) {
 		return unix.EPERM
 	}
 	x.SetSched(p)
@@ -199,14 +199,27 @@ func sysSchedSetattr(t *task.Task, a *platform.Args) (uint64, error) {
 	if le.Uint64(b[8:])&1 != 0 {
 		policy |= schedResetOnFork
 	}
+	x, err := target(t, i32(a[0]))
+	if err != nil {
+		return 0, err
+	}
+	nice := min(max(int(int32(le.Uint32(b[16:]))), -20), 19)
+	ordinary := policy&^schedResetOnFork == unix.SCHED_NORMAL || policy&^schedResetOnFork == unix.SCHED_BATCH
+	if ordinary && !mayNice(t, x, nice) {
+		return 0, unix.EPERM
+	}
 	if err := setSched(t, i32(a[0]), policy, int32(le.Uint32(b[20:])), false); err != nil {
 		return 0, err
 	}
-	x, err := target(t, i32(a[0]))
-	if err == nil {
-		x.SetNice(int(int32(le.Uint32(b[16:]))))
+	if ordinary {
+		x.SetNice(nice)
 	}
-	return 0, err
+	return 0, nil
+}
+
+// mayNice reports whether the caller may give a thread a nice value.
+func mayNice(t, x *task.Task, nice int) bool {
+	return nice >= x.Nice() || t.Cred().Capable(unix.CAP_SYS_NICE) || uint64(20-nice) <= x.Rlimit(unix.RLIMIT_NICE)
 }
 
 func sysSchedGetattr(t *task.Task, a *platform.Args) (uint64, error) {
@@ -306,7 +319,7 @@ func sysSetpriority(t *task.Task, a *platform.Args) (uint64, error) {
 		switch {
 		case !mayAdjust(t, x):
 			fail = unix.EPERM
-		case n < x.Nice() && !t.Cred().Capable(unix.CAP_SYS_NICE) && uint64(20-n) > x.Rlimit(13):
+		case !mayNice(t, x, n):
 			fail = unix.EACCES
 		default:
 			x.SetNice(n)

@@ -10,14 +10,14 @@
 //
 // # Work before user mode
 //
-// Whatever wants a task's attention (a signal, a stop, an exit of the group, a tracer) sets a flag under signal.mu and
-// calls Task.kick. A task sleeping in the kernel wakes with ERESTARTSYS; one in guest code is made to stop by
+// Whatever wants a task's attention (a signal, a stop, an exit of the group, a tracer) sets a flag under
+// ThreadGroup.sigMu and calls Task.kick. A task sleeping in the kernel wakes with ERESTARTSYS; one in guest code is made to stop by
 // platform.Thread.Kick. In both cases Kernel.Stop runs with the thread held and does the work (run.go).
 //
 // # Lock order
 //
 //	Kernel.mu (the tree: parents, children, groups, sessions, pid table)
-//	  < ThreadGroup.signal.mu (pending signals, actions, stop state, of all threads of a group)
+//	  < ThreadGroup.sigMu (pending signals, actions, stop state, of all threads of a group)
 //	    < Task.sleep (leaf), wait.Queue (leaf)
 //
 // Credentials, FS and FDTable pointers are atomics or owned by the task.

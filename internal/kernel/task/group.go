@@ -90,15 +90,22 @@ func (g *ThreadGroup) threadsSnapshot() []*Task {
 // Live is the number of threads that have not ended.
 func (g *ThreadGroup) Live() int { return int(g.live.Load()) }
 
-// Dead reports whether the process has ended; DeadQueue is notified when it does.
+// liveThread is a thread of the process that has not ended, nil if there is none. The leader may have while others go on.
+func (g *ThreadGroup) liveThread() *Task {
+	for _, t := range g.threadsSnapshot() {
+		if t.where.Load() != gone {
+			return t
+		}
+	}
+	return nil
+}
+
+// Dead reports whether the process has ended.
 func (g *ThreadGroup) Dead() bool {
 	g.k.mu.Lock()
 	defer g.k.mu.Unlock()
 	return g.dead
 }
-
-// DeadQueue is notified when the process ends.
-func (g *ThreadGroup) DeadQueue() *wait.Queue { return &g.deadQ }
 
 // addThreadLocked and removeThreadLocked change the list of threads.
 func (g *ThreadGroup) addThreadLocked(t *Task) {
@@ -181,7 +188,7 @@ func (g *ThreadGroup) ForegroundPgrp() int32 {
 // OOMScoreAdj is /proc/<pid>/oom_score_adj.
 func (g *ThreadGroup) OOMScoreAdj() int32       { return g.oomScoreAdj.Load() }
 func (g *ThreadGroup) SetOOMScoreAdj(v int32)   { g.oomScoreAdj.Store(v) }
-func (g *ThreadGroup) rlimitSigpending() uint64 { return g.Rlimit(rlimitSigpending).Cur }
+func (g *ThreadGroup) rlimitSigpending() uint64 { return g.Rlimit(unix.RLIMIT_SIGPENDING).Cur }
 
 // SetRlimit implements the setting half of prlimit(2); raise says that the hard limit may be raised.
 func (g *ThreadGroup) SetRlimit(res int, new unix.Rlimit, raise bool) error {
@@ -200,23 +207,14 @@ func (g *ThreadGroup) SetRlimit(res int, new unix.Rlimit, raise bool) error {
 	switch res {
 	case unix.RLIMIT_AS, unix.RLIMIT_DATA, unix.RLIMIT_STACK:
 		// The host enforces these, since it carries out memory calls.
-		if ts := g.threadsSnapshot(); len(ts) > 0 {
-			ts[0].Thread().SetRlimit(res, new.Cur)
+		if t := g.liveThread(); t != nil {
+			t.Thread().SetRlimit(res, new.Cur)
 		}
 	case unix.RLIMIT_CPU:
 		g.timers.cpuLimitChanged(g)
 	}
 	return nil
 }
-
-// Limits that golang.org/x/sys/unix does not name.
-const (
-	rlimitSigpending = 11
-	rlimitMsgqueue   = 12
-	rlimitNice       = 13
-	rlimitRtprio     = 14
-	rlimitRttime     = 15
-)
 
 // DefaultThreadsMax is threads-max of a Linux with so much memory: kernel stacks of 16 KiB take at most an eighth of it.
 func DefaultThreadsMax(memory uint64) int32 { return int32(min(max(memory/8/(16<<10), 20), MaxPID)) }
@@ -233,10 +231,10 @@ func defaultRlimits(memory uint64) (l [16]unix.Rlimit) {
 	l[unix.RLIMIT_MEMLOCK] = unix.Rlimit{Cur: 8 << 20, Max: 8 << 20}
 	threads := uint64(DefaultThreadsMax(memory))
 	l[unix.RLIMIT_NPROC] = unix.Rlimit{Cur: threads / 2, Max: threads / 2}
-	l[rlimitSigpending] = l[unix.RLIMIT_NPROC]
-	l[rlimitMsgqueue] = unix.Rlimit{Cur: 819200, Max: 819200}
-	l[rlimitNice] = unix.Rlimit{}
-	l[rlimitRtprio] = unix.Rlimit{}
+	l[unix.RLIMIT_SIGPENDING] = l[unix.RLIMIT_NPROC]
+	l[unix.RLIMIT_MSGQUEUE] = unix.Rlimit{Cur: 819200, Max: 819200}
+	l[unix.RLIMIT_NICE] = unix.Rlimit{}
+	l[unix.RLIMIT_RTPRIO] = unix.Rlimit{}
 	return l
 }
 
@@ -312,8 +310,8 @@ func (g *ThreadGroup) Rusage() (self, children unix.Rusage) {
 	defer g.usageMu.Unlock()
 	x := g.self
 	x.user, x.sys = u, s
-	if l := g.threadsSnapshot(); len(l) > 0 && l[0].where.Load() != gone {
-		if us, err := l[0].Thread().AddressSpace().Usage(); err == nil {
+	if t := g.liveThread(); t != nil {
+		if us, err := t.Thread().AddressSpace().Usage(); err == nil {
 			x.maxrss = max(x.maxrss, int64(us.PeakRSS/1024))
 		}
 	}

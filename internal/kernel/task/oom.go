@@ -35,8 +35,7 @@ func (k *Kernel) KillForMemory(a *mm.Accountant) {
 	var groups []*ThreadGroup
 	var cs []mm.Candidate
 	for _, g := range k.Groups() {
-		l := g.Leader()
-		if g.Dead() || l == nil || l.MM() == nil {
+		if t := g.liveThread(); t == nil || t.MM() == nil {
 			continue
 		}
 		groups = append(groups, g)
@@ -63,8 +62,8 @@ func (k *Kernel) KillForMemory(a *mm.Accountant) {
 // OOMCandidate is how the OOM killer sees the process.
 func (g *ThreadGroup) OOMCandidate() mm.Candidate {
 	c := mm.Candidate{Adj: int(g.OOMScoreAdj()), Immune: g.pid == 1}
-	if l := g.Leader(); l != nil {
-		if u, err := l.Thread().AddressSpace().Usage(); err == nil {
+	if t := g.liveThread(); t != nil {
+		if u, err := t.Thread().AddressSpace().Usage(); err == nil {
 			c.RSS = u.RSS + u.Swap
 		}
 	}

@@ -17,11 +17,9 @@ import (
 
 // Work flags: what wants a task's attention before it runs guest code again.
 const (
-	workSignal  = 1 << iota // an unblocked signal is pending
-	workStop                // the group stops (job control) or a tracer wants the thread
-	workExit                // the group exits, or another thread executes a program
-	workRestore             // the signal mask that a call replaced must be put back
-	workCall                // an action asked for a held thread (runHeld)
+	workSignal = 1 << iota // an unblocked signal is pending
+	workExit               // the group exits, or another thread executes a program
+	workCall               // an action asked for a held thread (runHeld)
 )
 
 // Where a task is; see runState.where.

@@ -14,6 +14,22 @@ type SchedParam struct {
 func (t *Task) Sched() SchedParam     { return *t.sched.Load() }
 func (t *Task) SetSched(p SchedParam) { t.sched.Store(&p) }
 
+// setSchedOf gives a child the policy and nice value of its parent, or less urgent ones if that asked for it (sched(7), "The
+// reset-on-fork flag").
+func (t *Task) setSchedOf(parent *Task) {
+	p, nice := parent.sched.Load(), parent.nice.Load()
+	if p.Reset {
+		switch p.Policy {
+		case unix.SCHED_FIFO, unix.SCHED_RR, unix.SCHED_DEADLINE:
+			p, nice = &SchedParam{}, 0
+		default:
+			p, nice = &SchedParam{Policy: p.Policy}, max(nice, 0)
+		}
+	}
+	t.sched.Store(p)
+	t.nice.Store(nice)
+}
+
 // Nice is the nice value, -20 to 19.
 func (t *Task) Nice() int     { return int(t.nice.Load()) }
 func (t *Task) SetNice(n int) { t.nice.Store(int32(min(max(n, -20), 19))) }

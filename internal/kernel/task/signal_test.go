@@ -61,7 +61,7 @@ func TestSignalQueueLimit(t *testing.T) {
 	_, init := newMachine(t)
 	c := init.clone(0)
 	g := c.task().Group
-	g.SetRlimit(rlimitSigpending, unix.Rlimit{Cur: 2, Max: 2}, true)
+	g.SetRlimit(unix.RLIMIT_SIGPENDING, unix.Rlimit{Cur: 2, Max: 2}, true)
 	c.block(rt)
 	queue := func(code int32) error {
 		s := arch.InfoKill(rt, 1, 0)
@@ -380,7 +380,7 @@ func TestPosixTimerLimitAndOwner(t *testing.T) {
 	if _, err := tk.TimerCreate(TimerSpec{Notify: sigevThreadID, Sig: unix.SIGALRM, TID: other.task().TID()}); err != unix.EINVAL {
 		t.Errorf("a timer for another process's thread: %v", err)
 	}
-	tk.Group.SetRlimit(rlimitSigpending, unix.Rlimit{Cur: 2, Max: 2}, true)
+	tk.Group.SetRlimit(unix.RLIMIT_SIGPENDING, unix.Rlimit{Cur: 2, Max: 2}, true)
 	for i := range int32(3) {
 		id, err := tk.TimerCreate(TimerSpec{Sig: unix.SIGALRM})
 		if i < 2 && (err != nil || id != i) || i == 2 && err != unix.EAGAIN {

@@ -109,11 +109,12 @@ func (c *ThreadGroup) waitStateLocked(s *WaitSpec, parent *ThreadGroup) (res Wai
 		u := c.self
 		cu := c.childrenUsage
 		c.usageMu.Unlock()
-		res.Usage = u.rusage()
+		both := u
+		both.merge(&cu)
+		res.Usage = both.rusage()
 		if s.Options&unix.WNOWAIT == 0 {
 			parent.usageMu.Lock()
-			parent.childrenUsage.merge(&u)
-			parent.childrenUsage.merge(&cu)
+			parent.childrenUsage.merge(&both)
 			parent.usageMu.Unlock()
 			c.k.reapLocked(c)
 		}
