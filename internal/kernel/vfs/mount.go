@@ -54,7 +54,7 @@ type Mount struct {
 func (m *Mount) Super() SuperBlock { return m.sb.sb }
 
 // Flags are the mount's MS_* flags, those of the file system included.
-func (m *Mount) Flags() uint64 { return m.flags.Load() | m.sb.flags.Load() }
+func (m *Mount) Flags() uint64 { return m.flags.Load() | m.sb.allFlags() }
 
 // ID is the mount's number in mountinfo and statx.
 func (m *Mount) ID() int { return m.id }
@@ -409,7 +409,7 @@ func (n *Namespace) Mounts(root Path) []MountInfo {
 		inRoot, _ := pathString(Path{}, Path{nil, m.root}, true)
 		info := MountInfo{
 			ID: m.id, ParentID: parents[i], Dev: m.sb.sb.Dev(), Root: inRoot, Point: point,
-			Options: mountOptions(m.flags.Load()), SuperOptions: superOptions(m.sb.flags.Load()) + m.sb.sb.Options(),
+			Options: mountOptions(m.flags.Load()), SuperOptions: superOptions(m.sb.allFlags()) + m.sb.sb.Options(),
 			Type: m.sb.sb.Type().Name, Source: m.source,
 		}
 		if info.Source == "" {

@@ -121,7 +121,7 @@ func remount(c Caller, p Path, flags, mf uint64, data string) error {
 		m.setFlags(flags, mf)
 		return nil
 	}
-	old := m.sb.flags.Load()
+	old := m.sb.allFlags()
 	if flags&unix.MS_RDONLY != 0 && old&unix.MS_RDONLY == 0 && m.sb.busyWriters() {
 		return unix.EBUSY
 	}

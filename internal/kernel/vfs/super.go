@@ -14,6 +14,7 @@ type super struct {
 	root     *Dentry
 	uncached bool
 	acl      bool
+	ro       ReadOnlyer // nil if sb is none
 	// mounts counts the Mounts of it; guarded by supers.mu.
 	mounts int
 	// flags are the super block's own MS_* flags (MS_RDONLY, MS_SYNCHRONOUS).
@@ -26,7 +27,7 @@ type super struct {
 	renameMu sync.Mutex
 }
 
-// ReadOnlyer is a SuperBlock that may be read-only although the mount asked for writing.
+// ReadOnlyer is a SuperBlock that may be read-only although the mount asked for writing, or become so after an error.
 type ReadOnlyer interface{ ReadOnly() bool }
 
 // ACLSupporter is a SuperBlock whose inodes have POSIX ACLs as system.posix_acl_access and system.posix_acl_default.
@@ -58,9 +59,7 @@ func newSuper(sb SuperBlock, flags uint64) *super {
 	if a, ok := sb.(ACLSupporter); ok {
 		s.acl = a.SupportsACL()
 	}
-	if r, ok := sb.(ReadOnlyer); ok && r.ReadOnly() {
-		flags |= unix.MS_RDONLY
-	}
+	s.ro, _ = sb.(ReadOnlyer)
 	s.flags.Store(flags & superFlags)
 	s.root = newDentry(s, nil, "", sb.Root())
 	s.root.state.And(^uint32(dUnhashed))
@@ -96,7 +95,16 @@ func (s *super) release() {
 	s.sb.Release()
 }
 
-func (s *super) readonly() bool { return s.flags.Load()&unix.MS_RDONLY != 0 }
+func (s *super) readonly() bool { return s.allFlags()&unix.MS_RDONLY != 0 }
+
+// allFlags are the flags of the mount, and MS_RDONLY if the file system is read-only for reasons of its own.
+func (s *super) allFlags() uint64 {
+	fl := s.flags.Load()
+	if s.ro != nil && s.ro.ReadOnly() {
+		fl |= unix.MS_RDONLY
+	}
+	return fl
+}
 
 // allSupers returns all mounted file systems.
 func allSupers() []*super {
