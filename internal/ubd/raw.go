@@ -194,7 +194,7 @@ func guestErrno(err error) error {
 	return unix.EIO
 }
 
-// readAt fills p from the file; what lies beyond its end reads as zeroes.
+// readAt fills p from the file. What lies beyond its end reads as zeroes, but EIO if the file had it when it was opened.
 func (im *hostImage) readAt(p []byte, off int64) error {
 	for len(p) > 0 {
 		n, err := unix.Pread(im.fd, p, off)
@@ -204,6 +204,9 @@ func (im *hostImage) readAt(p []byte, off int64) error {
 		case err != nil:
 			klog.Errf("ubd: reading %s at %d failed: %v", im.name, off, err)
 			return guestErrno(err)
+		case n == 0 && off < im.size:
+			klog.Errf("ubd: reading %s at %d failed: the file was cut to less than its %d bytes", im.name, off, im.size)
+			return unix.EIO
 		case n == 0:
 			clear(p)
 			return nil

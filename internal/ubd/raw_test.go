@@ -80,6 +80,30 @@ func TestRaw(t *testing.T) {
 	}
 }
 
+// TestCut cuts a file that is a disk: what is gone gives EIO, and there is more when it has grown again.
+func TestCut(t *testing.T) {
+	p := imageFile(t, bytes.Repeat([]byte("a"), 64<<10))
+	d := openDevice(t, &Spec{Unit: 1, File: p})
+	b := make([]byte, 4096)
+	must(t, os.Truncate(p, 32<<10))
+	if _, err := d.ReadAt(b, 32<<10); err != unix.EIO {
+		t.Errorf("beyond the new end: %v", err)
+	}
+	if _, err := d.ReadAt(b, 30<<10); err != unix.EIO {
+		t.Errorf("across the new end: %v", err)
+	}
+	if _, err := d.ReadAt(b, 28<<10); err != nil || b[4095] != 'a' {
+		t.Errorf("before the new end: %v", err)
+	}
+	if n, err := d.WriteAt(b, 48<<10); n != len(b) || err != nil {
+		t.Errorf("writing beyond the new end: %d, %v", n, err)
+	}
+	must(t, os.Truncate(p, 1<<20))
+	if _, err := d.ReadAt(b, 32<<10); err != nil || b[0] != 0 || d.Size() != 64<<10 {
+		t.Errorf("a file that has grown: %v, %d bytes", err, d.Size())
+	}
+}
+
 func TestReadOnly(t *testing.T) {
 	p := imageFile(t, make([]byte, 8192))
 	d := openDevice(t, &Spec{File: p, ReadOnly: true})
