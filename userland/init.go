@@ -37,7 +37,7 @@ func installLinks(args []string) int {
 	return 0
 }
 
-// initMain is process 1 of the built-in root: it mounts what a system has, keeps a shell on the console and collects
+// initMain is process 1 of the built-in root: it mounts what a system has, sets lo up, keeps a shell on the console and collects
 // orphans. When the shell ends, so does the system.
 func initMain([]string) int {
 	if os.Getpid() != 1 {
@@ -56,6 +56,9 @@ func initMain([]string) int {
 		if old, _ := os.Hostname(); old == "(none)" || old == "" {
 			unix.Sethostname([]byte(strings.TrimSpace(string(h))))
 		}
+	}
+	if err := loopbackUp(); err != nil {
+		fmt.Fprintf(os.Stderr, "init: cannot set lo up: %s\n", reason(err))
 	}
 	for k, v := range map[string]string{"PATH": "/sbin:/bin:/usr/sbin:/usr/bin", "HOME": "/root", "USER": "root", "LOGNAME": "root", "SHELL": "/bin/sh"} {
 		os.Setenv(k, v)
@@ -90,6 +93,21 @@ func initMain([]string) int {
 		}
 	}
 	return halt(nil)
+}
+
+// loopbackUp sets the loopback device up (netdevice(7)).
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	req, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	req.SetUint16(unix.IFF_UP)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req)
 }
 
 // startShell starts a login shell on the console, in a session of its own, with the console as its terminal if it can be.

@@ -30,6 +30,7 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/ktime"
 	"github.com/user-mode-linux/linux/internal/kernel/loop"
 	"github.com/user-mode-linux/linux/internal/kernel/mm"
+	"github.com/user-mode-linux/linux/internal/kernel/net/inet"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
 	"github.com/user-mode-linux/linux/internal/kernel/syscalls"
 	"github.com/user-mode-linux/linux/internal/kernel/system"
@@ -382,7 +383,7 @@ var execMounts = []struct{ source, dir, typ, data string }{
 	{"tmpfs", "/tmp", "tmpfs", "mode=1777"},
 }
 
-// startExec is the built-in init: it mounts what programs expect, and runs the command with the root's shell. The guest
+// startExec is the built-in init: it mounts what programs expect, sets lo up, and runs the command with the root's shell. The guest
 // ends with the command.
 func (k *Kernel) startExec(ns *vfs.Namespace) error {
 	init, err := k.Tasks.NewKernelInit(vfs.NewFSContext(ns), vfs.NewFDTable())
@@ -396,6 +397,9 @@ func (k *Kernel) startExec(ns *vfs.Namespace) error {
 		if err := vfs.DoMount(init, m.source, m.dir, m.typ, 0, m.data); err != nil {
 			klog.Warnf("init: cannot mount %s on %s: %v", m.typ, m.dir, err)
 		}
+	}
+	if err := inet.SetLoopbackUp(); err != nil {
+		klog.Warnf("init: cannot set lo up: %v", err)
 	}
 	t, err := k.Tasks.NewInit(init.FS().Copy(), vfs.NewFDTable())
 	if err != nil {

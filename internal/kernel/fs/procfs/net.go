@@ -8,12 +8,13 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
 
-// addNet fills the directory net/ with what there is without a network; the network adds its own to FS.Net.
+// addNet fills the directory net/.
 func (fs *FS) addNet() {
 	fs.net.AddFile("unix", 0o444, func(_ vfs.Caller, w *bytes.Buffer) error {
 		formatUnix(w, unixsock.List())
 		return nil
 	}, nil)
+	addInet(fs.net)
 }
 
 // formatUnix writes /proc/net/unix. The numbers in the first column only have to differ.

@@ -28,7 +28,7 @@ func (fs *FS) addSys(sys *pseudo.Dir) {
 	fs.addSysKernel(sys.Subdir("kernel", 0o555))
 	fs.addSysFS(sys.Subdir("fs", 0o555))
 	fs.addSysVM(sys.Subdir("vm", 0o555))
-	sys.Subdir("net", 0o555).Subdir("unix", 0o555)
+	addSysNet(sys.Subdir("net", 0o555))
 	sys.Subdir("debug", 0o555)
 	terminals := sys.Subdir("dev", 0o555).Subdir("tty", 0o555)
 	addSwitch(terminals, "legacy_tiocsti", &tty.LegacyTIOCSTI)

@@ -40,6 +40,13 @@ func (b *Base) Init(af, typ, protocol int) {
 	b.sndbuf, b.rcvbuf, b.lowat = DefaultBuf, DefaultBuf, 1
 }
 
+// SetBuffers sets the sizes that buffers have before anybody asks for others.
+func (b *Base) SetBuffers(snd, rcv int) {
+	b.mu.Lock()
+	b.sndbuf, b.rcvbuf = snd, rcv
+	b.mu.Unlock()
+}
+
 // CopyOptions makes b's options those of l; an accepted socket inherits them.
 func (b *Base) CopyOptions(l *Base) {
 	l.mu.Lock()
