@@ -23,7 +23,7 @@ arch wait ksync signal
 klog platform
 vfs
 bdev mm system poll
-loader tty chrdev loop futex seccomp coredump fs net/socket net/netdev
+loader tty chrdev loop futex seccomp coredump fs net/socket
 net ipc
 task
 fs/procfs fs/sysfs fs/cgroupfs fs/devpts fs/devtmpfs net/netlink

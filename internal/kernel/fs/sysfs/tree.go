@@ -74,6 +74,7 @@ func Init(cfg Config) {
 	bdev.Watch(blockChanged)
 	bdev.WatchChanges(diskChanged)
 	vfs.RegisterFilesystem(Type)
+	addNet()
 }
 
 func addCPUs(n int) {

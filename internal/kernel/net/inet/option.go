@@ -78,6 +78,8 @@ func (s *Socket) Option(_ vfs.Caller, level, name, max int) ([]byte, error) {
 		if v, ok := s.rawFilter(level, name); ok {
 			return v, nil
 		}
+	default:
+		return nil, unix.EOPNOTSUPP
 	}
 	return nil, unix.ENOPROTOOPT
 }

@@ -74,10 +74,7 @@ func (s *Socket) recvStream(c vfs.Caller, m *socket.Msg, dst *uio.Dst) (done int
 	case tcp.StateListen, tcp.StateInitial, tcp.StateBound:
 		return 0, unix.ENOTCONN
 	}
-	if dst.Len() == 0 {
-		return 0, nil
-	}
-	target := min(s.Lowat(), dst.Len())
+	target := max(min(s.Lowat(), dst.Len()), 1) // also without room, a receive waits for data
 	if m.Flags&unix.MSG_WAITALL != 0 {
 		target = dst.Len()
 	}
@@ -92,6 +89,9 @@ func (s *Socket) recvStream(c vfs.Caller, m *socket.Msg, dst *uio.Dst) (done int
 			e = &tcpip.ErrWouldBlock{}
 		} else {
 			var res tcpip.ReadResult
+			if dst.Len() == 0 && s.queued(ep) > 0 {
+				return 0, nil
+			}
 			if res, e = ep.Read(sink, tcpip.ReadOptions{Peek: peek}); res.Count > 0 {
 				done += res.Count
 				if !peek {
@@ -189,11 +189,11 @@ func (s *Socket) recvPacket(c vfs.Caller, m *socket.Msg, dst *uio.Dst) (int, err
 		default:
 			return 0, errno(e)
 		}
-		if s.shut.Load()&shutRd != 0 {
-			return 0, nil
-		}
 		if m.Flags&unix.MSG_DONTWAIT != 0 {
 			return 0, unix.EAGAIN
+		}
+		if s.shut.Load()&shutRd != 0 {
+			return 0, nil
 		}
 		err := s.q.Wait(c, wait.Readable, t.Deadline, func() bool { return s.Readiness(wait.Readable) != 0 })
 		if err != nil {
@@ -222,16 +222,16 @@ func (s *Socket) describe(m *socket.Msg, res *tcpip.ReadResult) {
 		s.addStamp(cm.Timestamp, add)
 	}
 	ne := binary.NativeEndian
+	if cm.HasIPPacketInfo {
+		b := ne.AppendUint32(nil, uint32(cm.PacketInfo.NIC))
+		b = append(b, ipv4Of(cm.PacketInfo.LocalAddr)...)
+		add(unix.IPPROTO_IP, unix.IP_PKTINFO, append(b, ipv4Of(cm.PacketInfo.DestinationAddr)...))
+	}
 	if cm.HasTTL {
 		add(unix.IPPROTO_IP, unix.IP_TTL, socket.PutInt32(int32(cm.TTL)))
 	}
 	if cm.HasTOS {
 		add(unix.IPPROTO_IP, unix.IP_TOS, []byte{cm.TOS})
-	}
-	if cm.HasIPPacketInfo {
-		b := ne.AppendUint32(nil, uint32(cm.PacketInfo.NIC))
-		b = append(b, ipv4Of(cm.PacketInfo.LocalAddr)...)
-		add(unix.IPPROTO_IP, unix.IP_PKTINFO, append(b, ipv4Of(cm.PacketInfo.DestinationAddr)...))
 	}
 	if cm.HasIPv6PacketInfo {
 		ip := fromStack(cm.IPv6PacketInfo.Addr)

@@ -464,10 +464,14 @@ func (s *Socket) connectStream(c vfs.Caller, f tcpip.FullAddress, nonblock bool)
 		return t.Err(err)
 	}
 	if s.tcpState() == tcp.StateError {
-		if err := s.pending(); err != nil {
-			return err
+		err := s.pending()
+		if e := s.renew(); e != nil {
+			return e
 		}
-		return unix.ECONNABORTED
+		if err == nil {
+			err = unix.ECONNABORTED
+		}
+		return err
 	}
 	s.endpoint().Connect(f) // tells the endpoint that the result is known
 	return nil
@@ -573,6 +577,15 @@ func (s *Socket) Shutdown(_ vfs.Caller, how int) error {
 		return unix.EINVAL
 	}
 	mode := uint32(how + 1)
+	ep := s.endpoint()
+	if !s.stream() { // it receives datagrams all the same, and the state is set even if the call fails
+		s.shut.Or(mode)
+		s.q.Notify(wait.All)
+		if _, e := ep.GetRemoteAddress(); e != nil {
+			return unix.ENOTCONN
+		}
+		return nil
+	}
 	var flags tcpip.ShutdownFlags
 	if mode&shutRd != 0 {
 		flags |= tcpip.ShutdownRead
@@ -580,11 +593,8 @@ func (s *Socket) Shutdown(_ vfs.Caller, how int) error {
 	if mode&shutWr != 0 {
 		flags |= tcpip.ShutdownWrite
 	}
-	ep := s.endpoint()
-	if s.stream() {
-		if st := s.tcpState(); st == tcp.StateError || st == tcp.StateClose || st == tcp.StateTimeWait {
-			return unix.ENOTCONN
-		}
+	if st := s.tcpState(); st == tcp.StateError || st == tcp.StateClose || st == tcp.StateTimeWait {
+		return unix.ENOTCONN
 	}
 	e := ep.Shutdown(flags)
 	if e == nil {

@@ -43,9 +43,10 @@ func newStack() *stack.Stack {
 		RawFactory:  raw.EndpointFactory{},
 	})
 	sack := tcpip.TCPSACKEnabled(true)
+	nagle := tcpip.TCPDelayEnabled(true)
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
 	for _, o := range []tcpip.SettableTransportProtocolOption{
-		&sack, &moderate,
+		&sack, &nagle, &moderate,
 		&tcpip.TCPReceiveBufferSizeRangeOption{Min: tcpMinBuf, Default: tcpBufStart, Max: tcpRcvMax},
 		&tcpip.TCPSendBufferSizeRangeOption{Min: tcpMinBuf, Default: tcpBufStart, Max: tcpSndMax},
 	} {
