@@ -121,17 +121,27 @@ func (u *user) types(line, answer string) {
 	if _, err := io.WriteString(u.rw, line+"\r"); err != nil {
 		u.t.Fatal(err)
 	}
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	if !u.sees(answer) {
 		u.mu.Lock()
-		found := strings.Contains(u.seen.String(), answer)
-		u.mu.Unlock()
-		if found {
-			return
+		defer u.mu.Unlock()
+		u.t.Fatalf("no answer %q to %q; seen: %q", answer, line, u.seen.String())
+	}
+}
+
+// sees waits for a text.
+func (u *user) sees(text string) bool {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if u.saw(text) {
+			return true
 		}
 	}
+	return false
+}
+
+func (u *user) saw(text string) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.t.Fatalf("no answer %q to %q; seen: %q", answer, line, u.seen.String())
+	return strings.Contains(u.seen.String(), text)
 }
 
 func openPts(t *testing.T, name string) *user {
@@ -269,4 +279,108 @@ func TestUnreadConsoles(t *testing.T) {
 	if !strings.Contains(g.out.String(), "went on") {
 		t.Errorf("%s", &g.out)
 	}
+}
+
+// client is our uml_mconsole with a command for the guest.
+func (g *testGuest) client(args ...string) *exec.Cmd {
+	g.t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(g.dir, "mconsole")); err == nil {
+			break
+		}
+	}
+	cmd := exec.Command("/proc/self/exe", append([]string{g.dir}, args...)...)
+	cmd.Args[0] = "uml_mconsole"
+	cmd.Env = append(os.Environ(), runLinux+"=1", "TERM=vt100")
+	return cmd
+}
+
+// clientUser sits at a terminal, 67 columns and 21 rows, on which a client runs.
+func (g *testGuest) clientUser(args ...string) (u *user, m *os.File, cmd *exec.Cmd) {
+	g.t.Helper()
+	cmd = g.client(args...)
+	m, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 21, Cols: 67})
+	if err != nil {
+		g.t.Skip(err)
+	}
+	g.t.Cleanup(func() { m.Close() })
+	return newUser(g.t, m), m, cmd
+}
+
+// halt ends the guest from outside.
+func (g *testGuest) halt() {
+	g.t.Helper()
+	if out, err := g.client("halt").CombinedOutput(); err != nil {
+		g.t.Error(string(out), err)
+	}
+	g.ended()
+}
+
+// TestExecOnTerminal: a command of the management console has a terminal, its size, its keys and its end.
+func TestExecOnTerminal(t *testing.T) {
+	g := startGuest(t, "con0=null")
+	if out, err := g.client("exec", "until ls /dev/pts/ptmx; do sleep 0.05; done").CombinedOutput(); err != nil {
+		t.Fatal(string(out), err) // init is about to mount it
+	}
+	u, m, cmd := g.clientUser("exec", "-t", "sh")
+	u.types("tty; stty size", "/dev/pts/0\r\n21 67\r\n")
+	if err := pty.Setsize(m, &pty.Winsize{Rows: 30, Cols: 100}); err != nil {
+		t.Fatal(err)
+	}
+	u.types("until stty size | grep '30 100'; do sleep 0.05; done", "\r\n30 100\r\n")
+	u.types("sleep 1000", "sleep 1000")
+	for end := time.Now().Add(patience); !u.saw("st2"); time.Sleep(20 * time.Millisecond) {
+		io.WriteString(m, "\x03echo st$((1+1))\r") // it may come before the command has begun
+		if time.Now().After(end) {
+			t.Fatal("Ctrl-C did not reach the command")
+		}
+	}
+	u.types("exit 9", "")
+	if err := cmd.Wait(); err == nil || err.Error() != "exit status 9" {
+		t.Errorf("ended with %v", err)
+	}
+	// Who goes away hangs up.
+	u, _, cmd = g.clientUser("exec", "-t", "echo re''ady; sleep 4321")
+	u.types("", "ready")
+	_ = cmd.Process.Kill()
+	cmd.Wait()
+	if out, err := g.client("exec", "while ps | grep 'sleep 432[1]'; do sleep 0.05; done").CombinedOutput(); err != nil {
+		t.Error(string(out), err)
+	}
+	g.halt()
+}
+
+// TestAttachSize: the window of who attaches to a console is the console's.
+func TestAttachSize(t *testing.T) {
+	g := startGuest(t, "con0=null")
+	u, m, cmd := g.clientUser("attach", "con0")
+	u.types("", "Attached to con0")
+	u.types("until stty size | grep '21 67'; do sleep 0.05; done", "\r\n21 67\r\n")
+	if err := pty.Setsize(m, &pty.Winsize{Rows: 30, Cols: 100}); err != nil {
+		t.Fatal(err)
+	}
+	u.types("until stty size | grep '30 100'; do sleep 0.05; done", "\r\n30 100\r\n")
+	io.WriteString(m, "\x1d")
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	g.halt()
+}
+
+// TestPtsSize: a change of the window of a pseudoterminal is noticed.
+func TestPtsSize(t *testing.T) {
+	g := startGuest(t, "con=pts")
+	name := g.where("con0")
+	f, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	u := newUser(t, f)
+	u.types("echo re''ady", "ready")
+	if err := pty.Setsize(f, &pty.Winsize{Rows: 30, Cols: 100}); err != nil {
+		t.Fatal(err)
+	}
+	u.types("until stty size | grep '30 100'; do sleep 0.05; done", "\r\n30 100\r\n")
+	g.halt()
 }

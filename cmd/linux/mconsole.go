@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -71,9 +73,43 @@ func (g managed) Freeze() error {
 	return nil
 }
 
-func (g managed) Exec(command string, stdio [3]*os.File) (func() int, error) {
-	status := make(chan int, 1)
-	err := g.Kernel.Exec(command, func(t *task.Task) ([3]*vfs.File, error) {
+// command is a command that runs in the guest. It implements mconsole.Process.
+type command struct {
+	*kernel.Command
+	*kernel.Terminal // nil without a terminal
+	ended            chan int
+	shown            chan struct{} // closed when what came from the terminal has gone to the client
+}
+
+func (c *command) Wait() int {
+	status := <-c.ended
+	if c.Terminal != nil {
+		c.End()
+		<-c.shown
+		c.Close()
+	}
+	return status
+}
+
+func (c *command) Resize(ws unix.Winsize) {
+	if c.Terminal != nil {
+		c.Terminal.Resize(ws)
+	}
+}
+
+func (c *command) Hangup() {
+	if c.Terminal != nil {
+		c.Close()
+		return
+	}
+	c.Signal(unix.SIGHUP)
+	c.Signal(unix.SIGCONT)
+}
+
+func (g managed) Exec(line string, stdio [3]*os.File) (mconsole.Process, error) {
+	c := &command{ended: make(chan int, 1)}
+	var err error
+	c.Command, err = g.Kernel.Exec(line, func(t *task.Task) ([3]*vfs.File, error) {
 		var files [3]*vfs.File
 		for i, flags := range []uint32{unix.O_RDONLY, unix.O_WRONLY, unix.O_WRONLY} {
 			f, err := console.OpenFile(t, stdio[i], flags)
@@ -86,11 +122,34 @@ func (g managed) Exec(command string, stdio [3]*os.File) (func() int, error) {
 			files[i] = f
 		}
 		return files, nil
-	}, func(st int) { status <- st })
+	}, func(st int) { c.ended <- st })
 	if err != nil {
 		return nil, fmt.Errorf("the guest cannot run it: %w", err)
 	}
-	return func() int { return <-status }, nil
+	return c, nil
+}
+
+func (g managed) ExecOnTerminal(line string, f *os.File, size unix.Winsize) (mconsole.Process, error) {
+	c := &command{ended: make(chan int, 1), shown: make(chan struct{})}
+	var err error
+	c.Command, c.Terminal, err = g.Kernel.ExecOnTerminal(line, size, func(st int) { c.ended <- st })
+	if err == unix.ENODEV {
+		return nil, errors.New("the guest has no terminal to give: is /dev/pts mounted?")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the guest cannot run it: %w", err)
+	}
+	go func() {
+		io.Copy(f, c.Terminal)
+		close(c.shown)
+		// Who has gone gets nothing more, and keeps no program waiting.
+		io.Copy(io.Discard, c.Terminal)
+	}()
+	go func() {
+		io.Copy(c.Terminal, f)
+		c.Hangup() // or the command has ended
+	}()
+	return c, nil
 }
 
 func (g managed) Status() mconsole.Status {

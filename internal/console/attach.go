@@ -7,11 +7,33 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/mconsole/hotplug"
 )
 
+// tap is somebody who has joined a line.
+type tap struct {
+	*hostFD
+	p *port
+}
+
+// Done is closed when it has ended.
+func (t *tap) Done() <-chan struct{} { return t.closed() }
+
+// Resize gives the guest's terminal the size of this window, until the line's own changes or this one ends.
+func (t *tap) Resize(ws unix.Winsize) {
+	select {
+	case <-t.closed():
+	default:
+		if ws.Row != 0 && ws.Col != 0 {
+			t.p.t.Resize(ws)
+		}
+	}
+}
+
 // Attach joins a terminal of the host to a line that the guest has open, beside the line's own channel: it sees what the guest writes,
-// and what it sends is input. done is closed when the other end of f or the guest closes it. The file stays the caller's.
-func (l lines) Attach(id string, f *os.File) (done <-chan struct{}, err error) {
+// and what it sends is input.
+func (l lines) Attach(id string, f *os.File) (hotplug.Attachment, error) {
 	n, err := l.number(id)
 	if err != nil {
 		return nil, err
@@ -32,10 +54,11 @@ func (l lines) Attach(id string, f *os.File) (done <-chan struct{}, err error) {
 		return nil, err
 	}
 	h.owned = append(h.owned, fd)
+	t := &tap{h, p}
 	p.mu.Lock()
 	open := p.isOpen && p.t != nil
 	if open {
-		p.taps = append(p.taps, h)
+		p.taps = append(p.taps, t)
 		h.hold()
 	}
 	p.mu.Unlock()
@@ -43,8 +66,8 @@ func (l lines) Attach(id string, f *os.File) (done <-chan struct{}, err error) {
 		h.close()
 		return nil, errors.New("Nobody in the guest has the device open")
 	}
-	go p.readTap(h)
-	return h.closed(), nil
+	go p.readTap(t)
+	return t, nil
 }
 
 // tapLocked shows output to who has attached. Who does not read loses it: the guest waits only for the line's own channel.
@@ -64,7 +87,7 @@ func (p *port) tapLocked(b []byte) {
 const throttled = 10 * time.Millisecond
 
 // readTap feeds the terminal with the input of a tap until its end.
-func (p *port) readTap(c conn) {
+func (p *port) readTap(c *tap) {
 	defer c.drop()
 	buf := make([]byte, 4096)
 	for c.wait(unix.POLLIN) {
@@ -94,5 +117,8 @@ func (p *port) readTap(c conn) {
 	p.mu.Unlock()
 	if i >= 0 { // else the port closes it
 		c.close()
+		if ws, ok := p.Size(); ok {
+			p.t.Resize(ws)
+		}
 	}
 }

@@ -23,15 +23,15 @@ func TestAttach(t *testing.T) {
 	p := newPort(s, consoles, 3, pair{in: channel{kind: chanNull}, out: channel{kind: chanNull}, same: true, text: "null"})
 	s.ports["con3"] = p
 	defer p.destroy()
-	attach := func() (*os.File, <-chan struct{}, error) {
+	attach := func() (*os.File, hotplug.Attachment, error) {
 		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
 		defer theirs.Close()
-		done, err := con.Attach("3", theirs)
-		return ours, done, err
+		at, err := con.Attach("3", theirs)
+		return ours, at, err
 	}
 	if _, _, err := attach(); err == nil {
 		t.Error("attached to a closed line")
@@ -43,7 +43,7 @@ func TestAttach(t *testing.T) {
 	if err := p.Open(y); err != nil {
 		t.Fatal(err)
 	}
-	ours, done, err := attach()
+	ours, at, err := attach()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,14 +70,14 @@ func TestAttach(t *testing.T) {
 			t.Fatal("it did not end")
 		}
 	}
-	wait(done)
-	ours, done, err = attach()
+	wait(at.Done())
+	ours, at, err = attach()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ours.Close()
 	p.Close()
-	wait(done)
+	wait(at.Done())
 	if n, err := ours.Read(buf); n != 0 || err == nil {
 		t.Errorf("%d %v", n, err)
 	}

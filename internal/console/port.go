@@ -40,7 +40,9 @@ type port struct {
 	t       *tty.TTY // set by the first Open
 	isOpen  bool
 	waiting bool // a goroutine waits for room
-	taps    []conn
+	taps    []*tap
+	// size is what the line's own window was last.
+	size unix.Winsize
 }
 
 func newPort(s *Set, k *kind, n int, conf pair) *port {
@@ -84,6 +86,10 @@ func (p *port) Open(t *tty.TTY) error {
 			return unix.ENODEV
 		}
 	}
+	ws, _ := p.Size()
+	p.mu.Lock()
+	p.size = ws
+	p.mu.Unlock()
 	return nil
 }
 
@@ -238,7 +244,9 @@ func (p *port) shut(all bool) {
 	var cancels []func()
 	p.mu.Lock()
 	p.isOpen = false
-	conns = append(conns, p.taps...)
+	for _, c := range p.taps {
+		conns = append(conns, c)
+	}
 	p.taps = nil
 	for _, s := range p.sides() {
 		if s.cancel != nil {
@@ -422,15 +430,17 @@ func (p *port) Size() (unix.Winsize, bool) {
 	return unix.Winsize{}, false
 }
 
-// resized passes a new window size on.
+// resized passes the window size on if it is a new one.
 func (p *port) resized() {
+	ws, ok := p.Size()
 	p.mu.Lock()
 	t := p.t
-	p.mu.Unlock()
-	if t == nil {
-		return
+	changed := ok && ws != p.size
+	if changed {
+		p.size = ws
 	}
-	if ws, ok := p.Size(); ok && ws != t.Size() {
+	p.mu.Unlock()
+	if changed && t != nil {
 		t.Resize(ws)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
@@ -44,10 +45,19 @@ func openPts(raw bool, changed func()) (*ptsConn, string, error) {
 	if raw {
 		p.raw()
 	}
+	var left chan struct{} // closed when the last user goes
 	p.watch = watchPts(h, s.Name(), func(users int32) {
 		if users > 0 {
 			changed()
+			if left == nil {
+				left = make(chan struct{})
+				go pollSize(h, left, changed)
+			}
 			return
+		}
+		if left != nil {
+			close(left)
+			left = nil
 		}
 		if raw {
 			// A terminal program may have left the pty with echo, which would send our own output back to us.
@@ -55,6 +65,25 @@ func openPts(raw bool, changed func()) (*ptsConn, string, error) {
 		}
 	})
 	return p, s.Name(), nil
+}
+
+// sizePoll is how often the size of a pty that somebody uses is looked at: the host tells its own programs of a change, but not
+// the master.
+const sizePoll = 500 * time.Millisecond
+
+func pollSize(h *hostFD, left <-chan struct{}, changed func()) {
+	tick := time.NewTicker(sizePoll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			changed()
+		case <-left:
+			return
+		case <-h.done:
+			return
+		}
+	}
 }
 
 // write throws away what nobody reads: if the pty is full and no program has it open, the guest would wait for a user who

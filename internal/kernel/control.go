@@ -3,9 +3,7 @@ package kernel
 import (
 	"fmt"
 	"io"
-	"path"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,9 +17,6 @@ import (
 )
 
 // What the management console does to a guest from outside.
-
-// shell runs commands that come from outside.
-const shell = "/bin/sh"
 
 // OpenProc opens a file of /proc by its name there, whether or not the guest has /proc mounted. Reads never wait: what
 // would have to gives EINTR.
@@ -62,62 +57,6 @@ func (k *kernelFile) Read(p []byte) (int, error) {
 func (k *kernelFile) Close() error {
 	k.f.DecRef()
 	return nil
-}
-
-// Exec runs a command with the guest's shell, as root, in the root directory of init. stdio makes its descriptors 0, 1 and 2.
-// ended is told its exit status, 128+n for a signal; it must not sleep. ENOENT: there is no shell. While the guest is still
-// booting it waits; EAGAIN if that takes too long.
-func (k *Kernel) Exec(command string, stdio func(t *task.Task) ([3]*vfs.File, error), ended func(status int)) error {
-	select {
-	case <-k.started:
-	case <-time.After(bootPatience):
-		return unix.EAGAIN
-	}
-	init := k.Tasks.FindTask(1)
-	if init == nil {
-		return unix.ESRCH
-	}
-	fs := init.FS().Copy()
-	fs.SetCwd(fs.Root())
-	probe, err := vfs.OpenExec(&bootCaller{fs: fs, cred: cred.Root()}, nil, shell, 0)
-	if err != nil {
-		fs.Release()
-		return err
-	}
-	probe.DecRef()
-	t, err := k.Tasks.NewOrphan(fs, vfs.NewFDTable())
-	if err != nil {
-		return err
-	}
-	t.SetComm(path.Base(shell))
-	files, err := stdio(t)
-	if err == nil {
-		for _, f := range files {
-			if _, e := t.Files().Install(t, f, 0, false); e != nil {
-				err = e
-			}
-		}
-	}
-	if err == nil {
-		t.Group.OnExit = func(status int32) { ended(exitStatus(status)) }
-		err = k.start(t, shell, []string{path.Base(shell), "-c", command}, k.shellEnv())
-	}
-	if err != nil {
-		t.Group.OnExit = nil
-		t.Group.SendKernelSignal(unix.SIGKILL)
-	}
-	return err
-}
-
-// bootPatience is how long commands from outside wait for the end of the boot.
-const bootPatience = 10 * time.Second
-
-// exitStatus is what a shell makes of a wait status.
-func exitStatus(status int32) int {
-	if sig := status & 0x7f; sig != 0 {
-		return 128 + int(sig)
-	}
-	return int(status >> 8 & 0xff)
 }
 
 // SetMemory changes the size of the guest's memory. It cannot be less than what is in use: ENOMEM.

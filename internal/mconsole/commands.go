@@ -43,7 +43,7 @@ func init() {
 		{"log", "<text> | @<file>", "Write to the guest's kernel log; a file is one of the host", plain((*Server).log)},
 		{"proc", "<file>", "Show a file of the guest's /proc", plain((*Server).proc)},
 		{"stack", "<pid>", "Show what a process of the guest is doing", plain((*Server).stack)},
-		{"exec", "<command>", "Run a command in the guest; shows its output and exit status", plain((*Server).exec)},
+		{"exec", "[-t] <command>", "Run a command in the guest, with -t on a terminal; shows its output and exit status", plain((*Server).exec)},
 		{"attach", "<dev>", "Join a console or serial line", plain((*Server).attach)},
 		{"status", "", "Show how the guest is", plain((*Server).status)},
 		{"json", "<command>", "Any of these, answered as a JSON object", func(s *Server, r *request) func() { s.inJSON(r); return nil }},
@@ -288,7 +288,8 @@ func (s *Server) config(r *request) {
 	r.reply(text)
 }
 
-// attach joins the client's terminal, whose descriptor comes with the request, to a device. Once that is done there is a first packet.
+// attach joins the client's terminal, a socket that comes with the request, to a device; a control stream may come after it. Once
+// that is done there is a first packet.
 func (s *Server) attach(r *request) {
 	d, id := s.driver(r.arg)
 	a, ok := d.(hotplug.Attacher)
@@ -304,7 +305,7 @@ func (s *Server) attach(r *request) {
 		r.done(err)
 		return
 	}
-	done, err := a.Attach(id, r.files[0])
+	at, err := a.Attach(id, r.files[0])
 	if err == unix.ENODEV {
 		err = &hotplug.Error{Errno: unix.ENODEV, Text: "Device doesn't exist"}
 	}
@@ -312,9 +313,22 @@ func (s *Server) attach(r *request) {
 		r.done(err)
 		return
 	}
+	ctl, err := newControl(r.files, 1)
+	if err != nil {
+		r.done(err)
+		return
+	}
+	defer ctl.close()
 	_ = r.packet(wire.Reply{More: true, Text: "attached"})
+	if ctl != nil {
+		go ctl.follow(func(m message) {
+			if m.signal == 0 {
+				at.Resize(m.size)
+			}
+		}, func() {})
+	}
 	select {
-	case <-done:
+	case <-at.Done():
 	case <-s.quit:
 	}
 }

@@ -12,7 +12,8 @@
 // # What the C implementation does not have
 //
 // The commands exec, attach, status and json stand behind the others, so that nothing that worked means something else now.
-// A client may pass descriptors with exec and attach; one that does not know of that gets the same as text. "json <command>" gives
+// A client may pass descriptors with exec and attach, the last of them a stream by which it tells the size of its window and
+// signals (control); one that does not know of that gets the same as text. "json <command>" gives
 // an answer for programs: one JSON object with the fields "command", "error" (0, 1 or a negative errno), "message" (what went
 // wrong), "text" (what people would see) and, for commands that have it, "data".
 //

@@ -4,15 +4,24 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// exec runs a command in the guest. The streams are those that the client passed; without any the output is sent as text,
-// as it comes, and the input is empty. The error number of the answer is 0 or 1, and the status stands in its last line.
+// terminalSwitch before the command asks for a terminal.
+const terminalSwitch = "-t"
+
+// exec runs a command in the guest. The streams are those that the client passed, and a control stream after them; with the
+// terminal switch it passes a socket for the terminal's bytes and a control stream. Without any the output is sent as text, as
+// it comes, and the input is empty. The error number of the answer is 0 or 1, and the status stands in its last line.
 func (s *Server) exec(r *request) {
-	if r.arg == "" {
+	command, terminal := r.arg, false
+	if rest, ok := strings.CutPrefix(command, terminalSwitch); ok && (rest == "" || rest[0] == ' ') {
+		command, terminal = strings.TrimSpace(rest), true
+	}
+	if command == "" {
 		r.done(errors.New("Please specify a command"))
 		return
 	}
@@ -25,10 +34,15 @@ func (s *Server) exec(r *request) {
 	}
 	var status int
 	var err error
-	if len(r.files) >= 3 {
-		status, err = s.execFiles(r)
-	} else {
-		status, err = s.execText(r)
+	switch {
+	case terminal && len(r.files) == 0:
+		err = errors.New("This client cannot pass its terminal")
+	case terminal:
+		status, err = s.execTerminal(r, command)
+	case len(r.files) >= 3:
+		status, err = s.execFiles(r, command)
+	default:
+		status, err = s.execText(r, command)
 	}
 	if err != nil {
 		r.done(err)
@@ -40,16 +54,57 @@ func (s *Server) exec(r *request) {
 	}
 }
 
-func (s *Server) execFiles(r *request) (int, error) {
-	wait, err := s.guest.Exec(r.arg, [3]*os.File(r.files))
+func (s *Server) execTerminal(r *request, command string) (int, error) {
+	ctl, err := newControl(r.files, 1)
 	if err != nil {
 		return 0, err
 	}
-	return wait(), nil
+	defer ctl.close()
+	var size unix.Winsize
+	if ctl != nil {
+		size = ctl.firstSize()
+	}
+	f, err := pollable(r.files[0])
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	p, err := s.guest.ExecOnTerminal(command, f, size)
+	if err != nil {
+		return 0, err
+	}
+	return waitFor(p, ctl), nil
+}
+
+func (s *Server) execFiles(r *request, command string) (int, error) {
+	ctl, err := newControl(r.files, 3)
+	if err != nil {
+		return 0, err
+	}
+	defer ctl.close()
+	p, err := s.guest.Exec(command, [3]*os.File(r.files))
+	if err != nil {
+		return 0, err
+	}
+	return waitFor(p, ctl), nil
+}
+
+// waitFor waits for the end of a command whose client has a control stream, or nil.
+func waitFor(p Process, ctl *control) int {
+	if ctl != nil {
+		go ctl.follow(func(m message) {
+			if m.signal != 0 {
+				p.Signal(m.signal)
+			} else {
+				p.Resize(m.size)
+			}
+		}, p.Hangup)
+	}
+	return p.Wait()
 }
 
 // execText collects standard output and error in a pipe.
-func (s *Server) execText(r *request) (int, error) {
+func (s *Server) execText(r *request, command string) (int, error) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return 0, err
@@ -59,7 +114,7 @@ func (s *Server) execText(r *request) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	wait, err := s.guest.Exec(r.arg, [3]*os.File{null, wr, wr})
+	p, err := s.guest.Exec(command, [3]*os.File{null, wr, wr})
 	wr.Close()
 	if err != nil {
 		rd.Close()
@@ -67,7 +122,7 @@ func (s *Server) execText(r *request) (int, error) {
 	}
 	status := make(chan int, 1)
 	go func() {
-		status <- wait()
+		status <- p.Wait()
 		// What it left running may have the pipe open: the output ends here all the same.
 		_ = rd.SetReadDeadline(time.Now())
 	}()

@@ -71,17 +71,36 @@ func (g *fakeGuest) Stack(pid int32, w io.Writer) error {
 	return nil
 }
 
-func (g *fakeGuest) Exec(command string, stdio [3]*os.File) (func() int, error) {
+// fakeProcess notes what is done to it; its end is that of wait.
+type fakeProcess struct {
+	g    *fakeGuest
+	wait func() int
+}
+
+func (p fakeProcess) Wait() int              { return p.wait() }
+func (p fakeProcess) Signal(sig unix.Signal) { p.g.note(fmt.Sprintf("signal-%d", sig)) }
+func (p fakeProcess) Resize(ws unix.Winsize) { p.g.note(fmt.Sprintf("size-%dx%d", ws.Row, ws.Col)) }
+func (p fakeProcess) Hangup()                { p.g.note("hangup"); close(p.g.block) }
+
+func (g *fakeGuest) Exec(command string, stdio [3]*os.File) (Process, error) {
 	switch command {
 	case "block":
-		return func() int { <-g.block; return 0 }, nil
+		return fakeProcess{g, func() int { <-g.block; return 0 }}, nil
 	case "fail":
 		return nil, unix.ENOENT
 	}
 	status := 0
 	fmt.Sscanf(command, "status %d", &status)
 	fmt.Fprint(stdio[1], "out:", command)
-	return func() int { return status }, nil
+	return fakeProcess{g, func() int { return status }}, nil
+}
+
+func (g *fakeGuest) ExecOnTerminal(command string, f *os.File, size unix.Winsize) (Process, error) {
+	if command == "fail" {
+		return nil, unix.ENODEV
+	}
+	fmt.Fprintf(f, "%dx%d:%s", size.Row, size.Col, command)
+	return fakeProcess{g, func() int { <-g.block; return 3 }}, nil
 }
 
 func (g *fakeGuest) Status() Status {
@@ -124,14 +143,19 @@ func (d toy) Remove(id string) error {
 // line is a driver of terminals that greet.
 type line struct{ toy }
 
-func (line) Attach(id string, f *os.File) (<-chan struct{}, error) {
+type attachment chan struct{}
+
+func (a attachment) Done() <-chan struct{} { return a }
+func (attachment) Resize(unix.Winsize)     {}
+
+func (line) Attach(id string, f *os.File) (hotplug.Attachment, error) {
 	if id != "0" {
 		return nil, unix.ENODEV
 	}
 	fmt.Fprint(f, "hello")
 	done := make(chan struct{})
 	close(done)
-	return done, nil
+	return attachment(done), nil
 }
 
 // start runs a server for a test.

@@ -132,23 +132,49 @@ func (m *master) flush(arg uint64) error {
 // fileTable is what a caller must have for TIOCGPTPEER.
 type fileTable interface{ Files() *vfs.FDTable }
 
-// openPeer is TIOCGPTPEER: it opens the slave without its name.
+// openPeer is TIOCGPTPEER.
 func (p *Pty) openPeer(c vfs.Caller, flags uint32) (uint64, error) {
 	ft, ok := c.(fileTable)
-	in := p.host.PtyInode(p.index)
-	if !ok || in == nil {
+	if !ok {
 		return 0, unix.EIO
 	}
-	probe := vfs.NewFile(vfs.Path{}, in, nil, flags)
-	ops, err := p.slave.open(c, probe, false, flags&unix.O_NOCTTY != 0)
+	f, err := p.OpenPeer(c, flags)
 	if err != nil {
 		return 0, err
 	}
-	f := vfs.NewAnonFileAt("/dev/"+p.slave.name, in, ops, flags&^unix.O_CLOEXEC)
 	fd, err := ft.Files().Install(c, f, 0, flags&unix.O_CLOEXEC != 0)
 	if err != nil {
 		f.DecRef()
 		return 0, err
 	}
 	return uint64(fd), nil
+}
+
+// OpenPeer opens the slave without its name, also while that is locked.
+func (p *Pty) OpenPeer(c vfs.Caller, flags uint32) (*vfs.File, error) {
+	in := p.host.PtyInode(p.index)
+	if in == nil {
+		return nil, unix.EIO
+	}
+	probe := vfs.NewFile(vfs.Path{}, in, nil, flags)
+	ops, err := p.slave.open(c, probe, false, flags&unix.O_NOCTTY != 0)
+	if err != nil {
+		return nil, err
+	}
+	return vfs.NewAnonFileAt("/dev/"+p.slave.name, in, ops, flags&^unix.O_CLOEXEC), nil
+}
+
+// PtyOf is the pair whose master has ops, nil if they are not of a master.
+func PtyOf(ops vfs.FileOps) *Pty {
+	if m, ok := ops.(*master); ok {
+		return m.p
+	}
+	return nil
+}
+
+// Unlock is unlockpt(3).
+func (p *Pty) Unlock() {
+	p.mu.Lock()
+	p.locked = false
+	p.mu.Unlock()
 }

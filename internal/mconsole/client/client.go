@@ -4,7 +4,6 @@
 package client
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -160,35 +159,4 @@ func (s *session) request(command string) int {
 	}
 	fmt.Fprintf(s.out, "%s %s\n", verdict, text.String())
 	return int(number) & 0xff
-}
-
-// statusRefused is the exit status of exec if the command was not run, as that of env(1) and its like.
-const statusRefused = 125
-
-// exec runs a command of the guest on our own streams; the exit status is the command's.
-func (s *session) exec(command string) int {
-	c, err := Dial(s.path)
-	if err != nil {
-		fmt.Fprintln(s.err, err)
-		return statusRefused
-	}
-	defer c.Close()
-	var text strings.Builder
-	_, err = c.Ask("json exec "+command, func(t string) { text.WriteString(t) }, s.in, os.Stdout, os.Stderr)
-	if err != nil {
-		fmt.Fprintf(s.err, "Sending command to '%s' : %v\n", s.path, reason(err))
-		return statusRefused
-	}
-	var answer struct {
-		Message string
-		Data    *struct{ Status int }
-	}
-	if json.Unmarshal([]byte(text.String()), &answer) != nil {
-		answer.Message = text.String() // a server that does not know exec
-	}
-	if answer.Data == nil {
-		fmt.Fprintf(s.err, "ERR %s\n", answer.Message)
-		return statusRefused
-	}
-	return answer.Data.Status
 }

@@ -80,7 +80,12 @@ func TestCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &session{guest: guest{"box", path}, in: os.Stdin}
+	in, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	s := &session{guest: guest{"box", path}, in: in}
 	for _, v := range []struct {
 		line      string
 		status    int
@@ -101,6 +106,7 @@ func TestCommands(t *testing.T) {
 		{"exec refused", 125, "", "ERR no shell\n"},
 		{"exec fails", 9, "", ""},
 		{"exec old", 125, "", "ERR Unknown command\n"},
+		{"exec -t sh", 125, "", "ERR exec -t wants a terminal as standard input\n"},
 		{"attach con7", 0xed, "", "ERR Device doesn't exist\n"},
 		{"int", 1, "", "Cannot determine the PID of your UML session, not sending signal.\n"},
 		{"switch nosuch", 1, "", "No such machine: 'nosuch'\n"},

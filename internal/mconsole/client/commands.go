@@ -72,6 +72,9 @@ func (s *session) run(line string) (status int, quit bool) {
 	case "config":
 		line = "config " + absolute(arg)
 	case "exec":
+		if rest, ok := strings.CutPrefix(arg, "-t "); ok {
+			return s.execOnTerminal(strings.TrimSpace(rest)), false
+		}
 		if arg != "" {
 			return s.exec(arg), false
 		}

@@ -29,9 +29,16 @@ type Driver interface {
 
 // Attacher is a Driver whose devices are terminals that somebody else can join.
 type Attacher interface {
-	// Attach joins f to a device until its other end is closed or the device goes away: then done is closed. The file stays the
-	// caller's.
-	Attach(id string, f *os.File) (done <-chan struct{}, err error)
+	// Attach joins f, a socket, to a device until its other end is closed or the device goes away. The file stays the caller's.
+	Attach(id string, f *os.File) (Attachment, error)
+}
+
+// Attachment is who has joined a device.
+type Attachment interface {
+	// Done is closed when it has ended.
+	Done() <-chan struct{}
+	// Resize says how large the window is.
+	Resize(ws unix.Winsize)
 }
 
 // Error is an errno with the text that users are to see.
