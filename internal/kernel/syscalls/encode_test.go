@@ -30,7 +30,7 @@ var sample = vfs.Attr{
 	Dev: unix.Mkdev(98, 0x12345), Ino: 0x1122334455667788, Mode: unix.S_IFBLK | 0o4755, Nlink: 3, UID: 70000, GID: 70001,
 	Rdev: unix.Mkdev(0xabc, 0x54321), Size: 1<<40 + 5, Blocks: 99, Blksize: 4096,
 	Atime: unix.Timespec{Sec: 1, Nsec: 2}, Mtime: unix.Timespec{Sec: -3, Nsec: 4}, Ctime: unix.Timespec{Sec: 1 << 40, Nsec: 6},
-	Btime: unix.Timespec{Sec: 7, Nsec: 8}, Flags: unix.STATX_ATTR_IMMUTABLE,
+	Btime: unix.Timespec{Sec: 7, Nsec: 8}, Flags: unix.STATX_ATTR_IMMUTABLE, MountID: 77,
 }
 
 func TestEncodeStat(t *testing.T) {
@@ -52,19 +52,20 @@ func TestEncodeStatx(t *testing.T) {
 		return unix.StatxTimestamp{Sec: x.Sec, Nsec: uint32(x.Nsec)}
 	}
 	want := golden(t, unix.Statx_t{
-		Mask: unix.STATX_BASIC_STATS | unix.STATX_BTIME, Blksize: 4096, Attributes: a.Flags, Nlink: 3, Uid: a.UID, Gid: a.GID,
+		Mask: unix.STATX_BASIC_STATS | unix.STATX_BTIME | unix.STATX_MNT_ID, Mnt_id: 77, Blksize: 4096, Attributes: a.Flags, Nlink: 3, Uid: a.UID, Gid: a.GID,
 		Mode: uint16(a.Mode), Ino: a.Ino, Size: uint64(a.Size), Blocks: 99, Attributes_mask: statxAttributes,
 		Atime: ts(a.Atime), Btime: ts(a.Btime), Ctime: ts(a.Ctime), Mtime: ts(a.Mtime),
 		Rdev_major: 0xabc, Rdev_minor: 0x54321, Dev_major: 98, Dev_minor: 0x12345,
 	})
 	got := dirty(statxSize)
-	encodeStatx(got, a)
+	encodeStatx(got, a, 0)
 	if !bytes.Equal(got, want) {
 		t.Errorf("got  %x\nwant %x", got, want)
 	}
 	b := *a
 	b.Btime = unix.Timespec{}
-	encodeStatx(got, &b)
+	b.MountID = 0
+	encodeStatx(got, &b, 0)
 	if m := le.Uint32(got); m != unix.STATX_BASIC_STATS {
 		t.Errorf("mask without a birth time: %#x", m)
 	}

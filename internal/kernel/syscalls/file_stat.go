@@ -63,10 +63,18 @@ func putTimespec(b []byte, ts unix.Timespec) {
 const statxAttributes = unix.STATX_ATTR_COMPRESSED | unix.STATX_ATTR_IMMUTABLE | unix.STATX_ATTR_APPEND |
 	unix.STATX_ATTR_NODUMP | unix.STATX_ATTR_ENCRYPTED | unix.STATX_ATTR_MOUNT_ROOT | unix.STATX_ATTR_AUTOMOUNT
 
-// encodeStatx puts struct statx (linux/stat.h) into b.
-func encodeStatx(b []byte, a *vfs.Attr) {
+// encodeStatx puts struct statx (linux/stat.h) into b. Numbers of mounts are not used again, so they are the unique ones,
+// too, for who wants those.
+func encodeStatx(b []byte, a *vfs.Attr, want uint32) {
 	clear(b[:statxSize])
 	mask := uint32(unix.STATX_BASIC_STATS)
+	switch {
+	case a.MountID == 0:
+	case want&unix.STATX_MNT_ID_UNIQUE != 0:
+		mask |= unix.STATX_MNT_ID_UNIQUE
+	default:
+		mask |= unix.STATX_MNT_ID
+	}
 	if a.Btime != (unix.Timespec{}) {
 		mask |= unix.STATX_BTIME
 	}
@@ -89,6 +97,7 @@ func encodeStatx(b []byte, a *vfs.Attr) {
 	le.PutUint32(b[132:], unix.Minor(a.Rdev))
 	le.PutUint32(b[136:], unix.Major(a.Dev))
 	le.PutUint32(b[140:], unix.Minor(a.Dev))
+	le.PutUint64(b[144:], a.MountID)
 }
 
 // encodeStatfs puts struct statfs of x86-64 (asm-generic/statfs.h) into b.
@@ -189,7 +198,7 @@ func sysStatx(t *task.Task, a *platform.Args) (uint64, error) {
 	}
 	s := getScratch()
 	defer s.put()
-	encodeStatx(s.buf[:], &at)
+	encodeStatx(s.buf[:], &at, u32(a[3]))
 	return 0, uio.WriteFull(t.Mem(), s.buf[:statxSize], a[4])
 }
 

@@ -15,6 +15,12 @@ func Stat(c Caller, dir *File, path string, flags int) (Attr, error) {
 		return Attr{}, err
 	}
 	a := p.Attr()
+	if p.Mount != nil {
+		a.MountID = uint64(p.Mount.id)
+		if p.Dentry == p.Mount.root {
+			a.Flags |= unix.STATX_ATTR_MOUNT_ROOT
+		}
+	}
 	p.Put()
 	return a, nil
 }

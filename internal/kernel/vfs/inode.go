@@ -42,6 +42,8 @@ type Attr struct {
 	Atime, Mtime, Ctime, Btime unix.Timespec // Btime is zero if unknown
 	// Flags are STATX_ATTR_* (immutable, append only, ...).
 	Flags uint64
+	// MountID is the mount that the file was found in; Stat fills it in, and STATX_ATTR_MOUNT_ROOT.
+	MountID uint64
 }
 
 // IsDir, IsRegular, IsSymlink tell the type.
