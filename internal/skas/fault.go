@@ -28,6 +28,7 @@ const (
 	segvAccerr = 2 // SEGV_ACCERR
 	codeBrkpt  = 1 // TRAP_BRKPT
 	codeTrace  = 2 // TRAP_TRACE
+	codeHwbkpt = 4 // TRAP_HWBKPT
 )
 
 // describeFault fills in what ptrace does not tell: the exception and its error code.
@@ -47,7 +48,7 @@ func (t *Thread) describeFault() {
 		ev.Trapno = trapOpcode
 	case unix.SIGTRAP:
 		ev.Trapno = trapBreakpoint
-		if ev.Code == codeTrace || ev.Code == codeBrkpt {
+		if ev.Code == codeTrace || ev.Code == codeBrkpt || ev.Code == codeHwbkpt {
 			ev.Trapno = trapDebug // int3 has SI_KERNEL
 		}
 	case unix.SIGBUS:

@@ -59,6 +59,12 @@ func ptracePoke(tid int, addr, word uint64) error {
 	return ptrace(unix.PTRACE_POKEDATA, tid, uintptr(addr), uintptr(word))
 }
 
+// ptracePeekUser reads a word of struct user. The bare system call stores it, where the C library returns it.
+func ptracePeekUser(tid int, off uintptr) (v uint64, err error) {
+	err = ptrace(unix.PTRACE_PEEKUSR, tid, off, uintptr(unsafe.Pointer(&v)))
+	return v, err
+}
+
 // wait4 is wait4(2) for stubs. With WNOHANG it does not block and the scheduler is not told.
 func wait4(pid int, ws *unix.WaitStatus, options int, ru *unix.Rusage) (int, error) {
 	call := syscall.Syscall6

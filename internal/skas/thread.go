@@ -232,6 +232,32 @@ func (t *Thread) SetFPState(p []byte) error {
 	return t.s.do(t, func() error { return ptraceSetXState(t.tid, p) })
 }
 
+// userDebugRegs is where the debug registers are in struct user (sys/user.h).
+const userDebugRegs = 848
+
+// DebugReg implements platform.Thread.
+func (t *Thread) DebugReg(n int) (v uint64, err error) {
+	if n < 0 || n > 7 {
+		return 0, unix.EIO
+	}
+	err = t.s.do(t, func() (err error) {
+		v, err = ptracePeekUser(t.tid, userDebugRegs+8*uintptr(n))
+		return err
+	})
+	return v, err
+}
+
+// SetDebugReg implements platform.Thread. The host's own check keeps breakpoints out of its kernel.
+func (t *Thread) SetDebugReg(n int, v uint64) error {
+	if n < 0 || n > 7 {
+		return unix.EIO
+	}
+	if n < 4 && v >= userMax {
+		return unix.EINVAL
+	}
+	return t.s.do(t, func() error { return ptrace(unix.PTRACE_POKEUSR, t.tid, userDebugRegs+8*uintptr(n), uintptr(v)) })
+}
+
 // Syscall implements platform.Thread.
 func (t *Thread) Syscall(nr platform.Sysno, a platform.Args) (v uint64, err error) {
 	err = t.s.do(t, func() (err error) {

@@ -440,6 +440,8 @@ func (t *FakeThread) SetRlimit(int, uint64) error                { return nil }
 func (t *FakeThread) Regs() (*arch.Regs, error)                  { r := t.R; return &r, nil }
 func (t *FakeThread) SetRegs(r *arch.Regs) error                 { t.R = *r; return nil }
 func (t *FakeThread) FPState() ([]byte, error)                   { return make([]byte, 512), nil }
+func (t *FakeThread) DebugReg(int) (uint64, error)               { return 0, nil }
+func (t *FakeThread) SetDebugReg(int, uint64) error              { return nil }
 func (t *FakeThread) SetFPState([]byte) error                    { return nil }
 func (t *FakeThread) Resume()                                    {}
 func (t *FakeThread) ResumeStep()                                {}

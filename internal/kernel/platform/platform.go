@@ -233,6 +233,10 @@ type Thread interface {
 	FPState() ([]byte, error)
 	// SetFPState (Held) sets it; the header is checked (EINVAL).
 	SetFPState(p []byte) error
+	// DebugReg (Held) is debug register n, 0 to 7, as PTRACE_PEEKUSER reads it.
+	DebugReg(n int) (uint64, error)
+	// SetDebugReg (Held) sets it: EINVAL for what could stop the thread outside of guest memory, or what the host refuses.
+	SetDebugReg(n int, v uint64) error
 	// Syscall (Held) runs a host system call in the thread and returns its result. The registers are preserved.
 	Syscall(nr Sysno, a Args) (uint64, error)
 	// Map (Held) runs a list of memory calls, as fast as the platform can. It stops at the first error.

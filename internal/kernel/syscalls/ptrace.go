@@ -12,7 +12,7 @@ import (
 
 func init() {
 	register(map[int]Entry{
-		unix.SYS_PTRACE: {Name: "ptrace", Fn: sysPtrace, Note: "no hardware breakpoints, no PTRACE_SYSEMU"},
+		unix.SYS_PTRACE: {Name: "ptrace", Fn: sysPtrace, Note: "no PTRACE_SYSEMU"},
 	})
 }
 
@@ -188,19 +188,27 @@ func setTracedRegs(x *task.Task, th platform.Thread, r *arch.Regs) error {
 	return th.SetRegs(r)
 }
 
-// userArea is PTRACE_PEEKUSER and POKEUSER: the registers, and debug registers that are always zero.
+// userArea is PTRACE_PEEKUSER and POKEUSER: the registers and the debug registers; all else is zero.
 func userArea(t, x *task.Task, th platform.Thread, off, data uint64, poke bool) error {
 	if off%8 != 0 || off > userSize-8 {
 		return unix.EIO
 	}
-	if off >= regsSize {
-		switch {
-		case !poke:
-			return writeU64(t, data, 0)
-		case off >= userDebugRegs && data != 0:
-			return unix.EINVAL
+	if off >= userDebugRegs {
+		n := int(off-userDebugRegs) / 8
+		if poke {
+			return th.SetDebugReg(n, data)
 		}
-		return nil
+		v, err := th.DebugReg(n)
+		if err != nil {
+			return err
+		}
+		return writeU64(t, data, v)
+	}
+	if off >= regsSize {
+		if poke {
+			return nil
+		}
+		return writeU64(t, data, 0)
 	}
 	r, err := tracedRegs(x, th)
 	if err != nil {

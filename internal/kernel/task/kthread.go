@@ -28,6 +28,8 @@ func (noThread) SetRlimit(int, uint64) error                             { retur
 func (noThread) Regs() (*arch.Regs, error)                               { return nil, unix.ESRCH }
 func (noThread) SetRegs(*arch.Regs) error                                { return unix.ESRCH }
 func (noThread) FPState() ([]byte, error)                                { return nil, unix.ESRCH }
+func (noThread) DebugReg(int) (uint64, error)                            { return 0, unix.ESRCH }
+func (noThread) SetDebugReg(int, uint64) error                           { return unix.ESRCH }
 func (noThread) SetFPState([]byte) error                                 { return unix.ESRCH }
 func (noThread) Syscall(platform.Sysno, platform.Args) (uint64, error)   { return 0, unix.ESRCH }
 func (noThread) Map([]platform.MapOp) error                              { return unix.ESRCH }
