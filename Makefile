@@ -10,7 +10,7 @@ BUSYBOX := build/busybox
 # What the program also is when it is started under these names.
 TOOLS   := uml_mkcow uml_moo uml_mconsole uml_watchdog
 
-.PHONY: all linux userland test race lint fmt bench crash fuzz docs image demo install help clean check-go
+.PHONY: all linux userland test race lint fmt bench crash fuzz docs image debian-test conformance demo install help clean check-go
 
 all: linux ## Build ./linux with its built-in root (the default)
 
@@ -74,6 +74,12 @@ image: linux ## An image of Debian in build/ (PACKAGES=...; needs debootstrap, f
 
 $(DEBIAN):
 	$(MAKE) image
+
+debian-test: linux $(DEBIAN) ## Have the programs of Debian do real work in guests, and boot it
+	GUESTTEST_DEBIAN=$(CURDIR)/$(DEBIAN) GUESTTEST_LINUX=$(CURDIR)/linux $(GO) test -v -timeout 30m -run '^TestDebian' ./internal/guesttest
+
+conformance: linux $(DEBIAN) ## Run other people's test suites in guests, for hours (STEPS=go,posix,pts,python; needs a network)
+	STEPS="$(subst $(comma), ,$(STEPS))" testdata/conformance/run.sh ./linux $(DEBIAN) build/conformance
 
 # With DEMO=debian the disk is a copy-on-write layer, so that the image stays as it is.
 DEMO ?=

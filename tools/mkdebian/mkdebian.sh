@@ -2,14 +2,15 @@
 # mkdebian makes a bootable image of Debian, without root: the packages are unpacked by debootstrap under fakeroot, mke2fs
 # puts them into a file, and their installation is finished in a guest that runs on that file.
 #
-#	mkdebian.sh [-l linux] [-m mirror] [-p package,...] [-s size] [-u suite] [-c cache] image
+#	mkdebian.sh [-i sysv|systemd] [-l linux] [-m mirror] [-p package,...] [-s size] [-u suite] [-c cache] image
 #
-# The image has an init of System V, root with the password "root" and a user "user" with the password "user".
+# The image has an init of System V, or systemd, root with the password "root" and a user "user" with the password "user".
 set -eu
 
-linux=./linux mirror=http://deb.debian.org/debian suite=bookworm size=2G packages= cache=${XDG_CACHE_HOME:-$HOME/.cache}/mkdebian
-while getopts l:m:p:s:u:c: opt; do
+linux=./linux mirror=http://deb.debian.org/debian suite=bookworm init=sysv size=2G packages= cache=${XDG_CACHE_HOME:-$HOME/.cache}/mkdebian
+while getopts i:l:m:p:s:u:c: opt; do
 	case $opt in
+	i) init=$OPTARG ;;
 	l) linux=$OPTARG ;;
 	m) mirror=$OPTARG ;;
 	p) packages=,$OPTARG ;;
@@ -22,6 +23,11 @@ done
 shift $((OPTIND - 1))
 [ $# = 1 ] || { sed -n 's/^#	/usage: /p' "$0" >&2; exit 2; }
 image=$1
+case $init in
+sysv) packages=sysvinit-core,sysvinit-utils$packages ;;
+systemd) packages=systemd-sysv,udev,dbus,libpam-systemd$packages ;;
+*) echo "$0: -i $init: sysv or systemd" >&2; exit 2 ;;
+esac
 
 PATH=$PATH:/usr/sbin:/sbin
 for tool in debootstrap fakeroot mke2fs; do
@@ -40,7 +46,7 @@ export linux mirror suite size packages cache image tree finish
 fakeroot sh -eu <<'END'
 chmod 755 "$tree"
 debootstrap --foreign --variant=minbase --cache-dir="$cache" --components=main \
-	--include="sysvinit-core,sysvinit-utils,procps,util-linux-extra,e2fsprogs,login,passwd$packages" "$suite" "$tree" "$mirror" >"$cache/log" 2>&1 ||
+	--include="$packages,procps,util-linux-extra,e2fsprogs,login,passwd" "$suite" "$tree" "$mirror" >"$cache/log" 2>&1 ||
 	{ tail -n 20 "$cache/log" >&2; exit 1; }
 rm -f "$tree"/var/cache/apt/archives/lock
 cat >"$finish" <<'EOS'
@@ -54,7 +60,7 @@ cat >/etc/fstab <<'EOT'
 tmpfs      /tmp  tmpfs  defaults           0 0
 EOT
 # There is no line for the first console, tty0; the others are pseudoterminals of the host.
-sed -i '/^1:.*getty/i 0:2345:respawn:/sbin/getty 38400 tty0 linux' /etc/inittab
+[ ! -e /etc/inittab ] || sed -i '/^1:.*getty/i 0:2345:respawn:/sbin/getty 38400 tty0 linux' /etc/inittab
 useradd -m -s /bin/bash user
 printf 'root:root\nuser:user\n' | chpasswd
 rm -f /var/cache/apt/archives/*.deb /root/finish
