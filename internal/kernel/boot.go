@@ -31,6 +31,7 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/loop"
 	"github.com/user-mode-linux/linux/internal/kernel/mm"
 	"github.com/user-mode-linux/linux/internal/kernel/net/inet"
+	"github.com/user-mode-linux/linux/internal/kernel/net/netlink"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
 	"github.com/user-mode-linux/linux/internal/kernel/syscalls"
 	"github.com/user-mode-linux/linux/internal/kernel/system"
@@ -194,6 +195,7 @@ func (k *Kernel) register() {
 	devpts.Init()
 	devtmpfs.Init()
 	procfs.New(procfs.Config{Kernel: k.Tasks, Cmdline: k.cfg.CommandLine, CPU: k.cfg.CPU, ExitCode: &k.exitCode, Sysrq: k.Sysrq, Mconsole: k.cfg.Mconsole})
+	sysfs.OnEvent(func(e sysfs.Event) { netlink.Uevent(e.Message()) })
 	sysfs.Init(sysfs.Config{CPUs: k.Tasks.Platform.NumCPU()})
 	bdev.Watch(func(n *bdev.Node, added bool) {
 		names := []string{n.Name()}

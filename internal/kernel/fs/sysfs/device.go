@@ -62,6 +62,14 @@ type Event struct {
 	Seq    uint64
 }
 
+// Message is the event as udev gets it: a header and lines, each ended by a 0.
+func (e Event) Message() []byte {
+	d := &e.Device
+	lines := []string{e.Action + "@/devices/" + d.Path, "ACTION=" + e.Action, "DEVPATH=/devices/" + d.Path, "SUBSYSTEM=" + d.Subsystem}
+	lines = append(append(lines, d.Uevent()...), fmt.Sprintf("SEQNUM=%d", e.Seq))
+	return []byte(strings.Join(lines, "\x00") + "\x00")
+}
+
 var devices struct {
 	mu      sync.Mutex
 	byPath  map[string]Device

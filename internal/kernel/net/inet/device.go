@@ -84,8 +84,9 @@ type Change struct {
 	Link    *Info
 	Addr    *Addr
 	Route   *Route
-	// Index is that of the device of an address.
+	// Index and Name are those of the device of an address.
 	Index int
+	Name  string
 }
 
 // Watch adds a receiver of all changes. It is called with locks held: it must only queue.
@@ -387,7 +388,7 @@ func AddAddr(index int, a Addr, replace bool) error {
 		}
 		a.Prefix = d.Addrs[i].Prefix
 		d.Addrs[i] = a
-		changedLocked(Change{Addr: &a, Index: index})
+		changedLocked(Change{Addr: &a, Index: index, Name: d.Name})
 		return nil
 	}
 	return d.addAddrLocked(a)
@@ -417,7 +418,7 @@ func (d *device) addAddrLocked(a Addr) error {
 		}
 	}
 	d.Addrs = append(d.Addrs, a)
-	changedLocked(Change{Addr: &a, Index: d.Index})
+	changedLocked(Change{Addr: &a, Index: d.Index, Name: d.Name})
 	projectRoutesLocked()
 	return nil
 }
@@ -462,7 +463,7 @@ func (d *device) delAddrLocked(i int) {
 		})
 	}
 	dropRoutesLocked(func(x *Route) bool { return x.Dev == d.Index && x.PrefSrc == ip })
-	changedLocked(Change{Deleted: true, Addr: &a, Index: d.Index})
+	changedLocked(Change{Deleted: true, Addr: &a, Index: d.Index, Name: d.Name})
 }
 
 // SetMTU sets the MTU: EINVAL for one that the device cannot have.

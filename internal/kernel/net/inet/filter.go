@@ -12,11 +12,11 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
 
-// filter is a program of SO_ATTACH_FILTER (socket(7)).
-type filter struct{ prog bpf.Program }
+// Filter is a program of SO_ATTACH_FILTER (socket(7)).
+type Filter struct{ prog bpf.Program }
 
-// newFilter reads a struct sock_fprog and what it points to: EINVAL, EFAULT.
-func newFilter(c vfs.Caller, val []byte) (*filter, error) {
+// NewFilter reads a struct sock_fprog and what it points to: EINVAL, EFAULT.
+func NewFilter(c vfs.Caller, val []byte) (*Filter, error) {
 	const insnSize = 8
 	if len(val) < 16 {
 		return nil, unix.EINVAL
@@ -38,11 +38,11 @@ func newFilter(c vfs.Caller, val []byte) (*filter, error) {
 	if err != nil {
 		return nil, unix.EINVAL
 	}
-	return &filter{prog}, nil
+	return &Filter{prog}, nil
 }
 
-// run is how many bytes of a packet the filter lets through, 0 for none.
-func (f *filter) run(p []byte) int {
+// Run is how many bytes of a packet the filter lets through, 0 for none.
+func (f *Filter) Run(p []byte) int {
 	n, err := bpf.Exec[bpf.BigEndian](f.prog, bpf.Input(p))
 	if err != nil {
 		return 0
@@ -54,7 +54,7 @@ func (s *Socket) attachFilter(c vfs.Caller, val []byte) error {
 	if s.stream() {
 		return unix.EOPNOTSUPP
 	}
-	f, err := newFilter(c, val)
+	f, err := NewFilter(c, val)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (s *Socket) attachFilter(c vfs.Caller, val []byte) error {
 
 // verdict decides whether a received packet is to be seen.
 type verdict struct {
-	f    *filter
+	f    *Filter
 	udp  bool
 	deny uint32 // types of ICMP, one bit each; packets begin with the IP header
 }
@@ -98,7 +98,7 @@ func (v *verdict) pass(p []byte) bool {
 	if v.udp {
 		p = append(make([]byte, 8), p...)
 	}
-	return v.f.run(p) > 0
+	return v.f.Run(p) > 0
 }
 
 const (

@@ -69,7 +69,7 @@ type packetSocket struct {
 	mu       sync.Mutex
 	index    int    // of the device that it is bound to, 0 for all
 	protocol uint16 // in host order, 0 for none
-	filter   *filter
+	filter   *Filter
 	auxdata  bool
 	noOut    bool // PACKET_IGNORE_OUTGOING
 	queue    []capture
@@ -118,7 +118,7 @@ func (s *packetSocket) deliver(e *endpoint, frame []byte, kind int) {
 	}
 	total := len(data)
 	if s.filter != nil {
-		n := s.filter.run(data)
+		n := s.filter.Run(data)
 		if n == 0 {
 			s.mu.Unlock()
 			return
@@ -352,7 +352,7 @@ func (s *packetSocket) SetOption(c vfs.Caller, level, name int, val []byte) erro
 	if level == unix.SOL_SOCKET {
 		switch name {
 		case unix.SO_ATTACH_FILTER:
-			f, err := newFilter(c, val)
+			f, err := NewFilter(c, val)
 			if err != nil {
 				return err
 			}

@@ -50,7 +50,7 @@ type Socket struct {
 	zeroPort atomic.Bool
 
 	mu     sync.Mutex
-	filter *filter
+	filter *Filter
 	bound  *tcpip.FullAddress // what bind(2) asked for
 	opts   map[option]int32   // options that are kept and shown
 }
