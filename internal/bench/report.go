@@ -44,6 +44,10 @@ var bars = map[string]bar{
 	"disk_find":                {classic: 0.3},
 	"disk_create_write_unlink": {classic: 0.3},
 	"disk_file_read_bw":        {classic: 1, host: 1.5},
+	"disk_file_write_bw":       {classic: 1, host: 1.5},
+	"disk_seq_read_128k":       {classic: 1, host: 1.5},
+	"disk_seq_write_128k":      {classic: 1, host: 1.5},
+	"disk_gcc":                 {classic: 0.12, host: 1.8},
 	"disk_boot_login":          {classic: 0.35},
 
 	"sleepers_slowdown": {value: 1.3},
