@@ -2,6 +2,7 @@ package sysfs
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -91,10 +92,12 @@ func blockAttrs(n *bdev.Node) []Attr {
 			Text("partition", strconv.Itoa(n.Partno())),
 			Text("start", strconv.FormatInt(n.Start()/bdev.SectorSize, 10)))
 	}
+	if d := n.Disk(); d.Major == bdev.Major { // a driver's own attribute, without a newline
+		attrs = append(attrs, Attr{Name: "serial", Perm: 0o444, Show: pseudo.String(cmp.Or(d.Serial, "(null)"))})
+	}
 	return append(attrs,
 		Text("removable", "0"), Text("hidden", "0"), Text("capability", "0"), Text("range", "16"), Text("ext_range", "256"),
-		Text("diskseq", strconv.Itoa(n.Disk().Index+1)),
-		Text("serial", n.Disk().Serial))
+		Text("diskseq", strconv.Itoa(n.Disk().Index+1)))
 }
 
 // formatBlockStat puts the counters in the columns that the file stat has.
