@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -115,5 +116,43 @@ echo end`}.cmd(ctx, t)
 	err = cmd.Wait()
 	if want := "1048576\n1048576\ncut\n4096\ndd: /dev/ubdb: Input/output error\ncat: /mnt/data/file: Input/output error\nend\n"; err != nil || seen+string(rest) != want || broken(log.String()) != "" {
 		t.Errorf("%v, printed %q, want %q\n%s", err, seen+string(rest), want, log.String())
+	}
+}
+
+// TestDiscard removes a file from a disk that is mounted with discard: the host gets its space back, but not with flag t.
+func TestDiscard(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: boots guests")
+	}
+	mke2fs := hostTool(t, "mke2fs", "e2fsprogs")
+	need(t, guest{}.works(t))
+	dir, err := os.MkdirTemp(work, "discard")
+	need(t, err)
+	if f, err := os.Create(filepath.Join(dir, "hole")); err == nil {
+		err = syscall.Fallocate(int(f.Fd()), 3, 0, 4096) // FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+		f.Close()
+		if err != nil {
+			t.Skipf("the host cannot punch holes into files of %s: %v", dir, err)
+		}
+	}
+	for flags, freed := range map[string]bool{"": true, "t": false} {
+		image := filepath.Join(dir, "image"+flags)
+		if out, err := exec.Command(mke2fs, "-q", "-t", "ext4", image, "64M").CombinedOutput(); err != nil {
+			t.Fatalf("mke2fs: %v\n%s", err, out)
+		}
+		g := guest{args: []string{"ubd1" + flags + "=" + image}, limit: time.Minute, command: `set -e
+mount -t ext4 -o discard /dev/ubdb /mnt
+dd if=/dev/urandom of=/mnt/file bs=64k count=400 2>/dev/null
+sync
+rm /mnt/file
+umount /mnt`}
+		if out, log, err := g.run(t); err != nil || broken(log) != "" {
+			t.Fatalf("%v\n%s%s", err, out, log)
+		}
+		var st syscall.Stat_t
+		need(t, syscall.Stat(image, &st))
+		if (st.Blocks*512 < 20<<20) != freed {
+			t.Errorf("flags %q: the host has %d KiB of the image", flags, st.Blocks/2)
+		}
 	}
 }

@@ -429,3 +429,38 @@ func TestProc(t *testing.T) {
 		t.Errorf("unaligned read: %v", err)
 	}
 }
+
+// TestFallocate zeroes ranges of a disk through its special file.
+func TestFallocate(t *testing.T) {
+	const keep, zero, punch = unix.FALLOC_FL_KEEP_SIZE, unix.FALLOC_FL_ZERO_RANGE, unix.FALLOC_FL_PUNCH_HOLE
+	data := bytes.Repeat([]byte("x"), 8192)
+	d := register(t, 3, NewMem("ubdd", data, false))
+	ops, err := d.Whole().OpenFile(unix.O_RDWR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ops.Release(nil)
+	f := ops.(vfs.Fallocater)
+	for _, c := range []struct {
+		mode   uint32
+		off, n int64
+		want   error
+	}{
+		{0, 0, 512, unix.EOPNOTSUPP}, {zero, 100, 512, unix.EINVAL}, {zero, 0, 8704, unix.EINVAL}, {zero, 8192, 512, unix.EINVAL},
+		{zero, 512, 512, nil}, {zero | keep, 7680, 8192, nil}, {punch | keep, 2048, 1024, nil},
+	} {
+		if err := f.Fallocate(nil, nil, c.mode, c.off, c.n); err != c.want {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	b := make([]byte, 8192)
+	if _, err := d.Whole().ReadAt(b, 0); err != nil {
+		t.Fatal(err)
+	}
+	for i, x := range b {
+		gone := i >= 512 && i < 1024 || i >= 7680 || i >= 2048 && i < 3072
+		if (x == 0) != gone {
+			t.Fatalf("byte %d is %q", i, x)
+		}
+	}
+}

@@ -20,7 +20,8 @@ type Device interface {
 	WriteAt(p []byte, off int64) (int, error)
 	// Flush makes all completed writes durable.
 	Flush() error
-	// Discard says that a range's content is no longer needed; it may read as anything after that. EOPNOTSUPP.
+	// Discard says that a range's content is no longer needed; it may read as anything after that, but
+	// zeroes stay zeroes. EOPNOTSUPP.
 	Discard(off, n int64) error
 	// WriteZeroes makes a range read as zeroes.
 	WriteZeroes(off, n int64) error

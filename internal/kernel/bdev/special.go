@@ -190,6 +190,28 @@ func (s *special) writePiece(buf []byte, src *uio.Src, off int64, want int) (int
 // Fsync flushes the disk.
 func (s *special) Fsync(vfs.Caller, *vfs.File, bool) error { return s.n.Flush() }
 
+// Fallocate is fallocate(2), which zeroes a range (ZERO_RANGE) or gives its space back, too (PUNCH_HOLE).
+func (s *special) Fallocate(_ vfs.Caller, _ *vfs.File, mode uint32, off, n int64) error {
+	const keep, zero, punch = unix.FALLOC_FL_KEEP_SIZE, unix.FALLOC_FL_ZERO_RANGE, unix.FALLOC_FL_PUNCH_HOLE
+	size := s.n.Size()
+	if off >= size || n > size-off && mode&keep == 0 {
+		return unix.EINVAL
+	}
+	if n = min(n, size-off); (off|n)%SectorSize != 0 {
+		return unix.EINVAL
+	}
+	switch mode &^ keep {
+	case zero, punch:
+	default:
+		return unix.EOPNOTSUPP
+	}
+	err := s.n.WriteZeroes(off, n)
+	if err == nil && mode&punch != 0 && s.n.Limits().DiscardGranularity > 0 {
+		_ = s.n.Discard(off, n) // the zeroes are there
+	}
+	return err
+}
+
 // Seek is lseek(2): the end is the device's, not the inode's.
 func (s *special) Seek(_ vfs.Caller, f *vfs.File, off int64, whence int) (int64, error) {
 	switch whence {
