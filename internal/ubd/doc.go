@@ -6,9 +6,10 @@
 // Parse knows the option's syntax, raw.go files, cow.go pairs of a COW file and its backing file, lock.go keeps two
 // guests from writing one file.
 //
-// Reads never change a host file. A disk is read-only if it was asked to be (flag r), if the host lets the file be only
-// read, or if it is a COW pair of an old version. The bytes of a read-only file, and of a backing file, count as immutable:
-// file systems map their pages straight into guest processes.
+// Reads never change a host file; only a shared mapping of a COW disk's special file copies what it maps to the COW file. A
+// disk is read-only if it was asked to be (flag r), if the host lets the file be only read, or if it is a COW pair of an old
+// version. The bytes of a read-only file, and of a backing file, count as immutable: file systems map their pages straight
+// into guest processes.
 //
-// Lock order: Set.mu is outermost; it is held while files are opened. cow.mu is a leaf, held while the bitmap is written.
+// Lock order: Set.mu is outermost; it is held while files are opened. Then cow.upMu, cow.flushMu and cow.mu, a leaf.
 package ubd
