@@ -10,8 +10,17 @@ import (
 // CountMapped is how many pieces of x are mapped in all address spaces. It reads the host's list of those that have any, so
 // that what programs unmapped by themselves does not count.
 func (h *Host) CountMapped(x vfs.Mapping) (n int) {
+	h.each(func(m *MM) { n += m.countMapped(x) })
+	return n
+}
+
+// Prune lets go of the files that programs have unmapped by themselves, in all address spaces.
+func (h *Host) Prune() { h.each((*MM).Prune) }
+
+// each calls f for all address spaces.
+func (h *Host) each(f func(m *MM)) {
 	if h.Acct == nil {
-		return 0
+		return
 	}
 	h.Acct.mu.Lock()
 	spaces := make([]*MM, 0, len(h.Acct.spaces))
@@ -21,11 +30,10 @@ func (h *Host) CountMapped(x vfs.Mapping) (n int) {
 	h.Acct.mu.Unlock()
 	for _, m := range spaces {
 		if m.TryGet() {
-			n += m.countMapped(x)
+			f(m)
 			m.Put()
 		}
 	}
-	return n
 }
 
 func (m *MM) countMapped(x vfs.Mapping) (n int) {

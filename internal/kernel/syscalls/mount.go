@@ -76,7 +76,7 @@ func sysMount(t *task.Task, a *platform.Args) (uint64, error) {
 	if flags&unix.MS_MGC_MSK == unix.MS_MGC_VAL {
 		flags &^= unix.MS_MGC_MSK
 	}
-	return 0, vfs.DoMount(t, source, target.path, fstype, flags, data)
+	return 0, notBusy(t, func() error { return vfs.DoMount(t, source, target.path, fstype, flags, data) })
 }
 
 // sysUmount2 implements umount2(2).
@@ -92,7 +92,17 @@ func sysUmount2(t *task.Task, a *platform.Args) (uint64, error) {
 	if !t.Cred().Capable(unix.CAP_SYS_ADMIN) {
 		return 0, unix.EPERM
 	}
-	return 0, vfs.Umount(t, target.path, flags)
+	return 0, notBusy(t, func() error { return vfs.Umount(t, target.path, flags) })
+}
+
+// notBusy calls f, and if that gives EBUSY once more without the mappings that are gone: programs unmap files by themselves.
+func notBusy(t *task.Task, f func() error) error {
+	err := f()
+	if err == unix.EBUSY {
+		t.MM().Host().Prune()
+		err = f()
+	}
+	return err
 }
 
 // sysPivotRoot implements pivot_root(2).
