@@ -33,8 +33,11 @@
 // inode.memMu, inode.attrMu, writer.dirtyMu, writer.itable, inodeTable.mu; then the bdev.Cache's locks. inode.io comes before
 // a commit of the same goroutine, never after one's commitMu.
 //
-// Not here: writing with bigalloc, quota, verity, encryption, ea_inode, MMP or an external journal (such a file system is
-// mounted read-only and says so), the orphan file (the list is used), journalled data (data=journal writes it in order, too),
-// delayed allocation, collapse and
-// insert of ranges, online resizing.
+// Data modes: ordered and writeback are one, data before the metadata that refers to it. With data=journal, and of files with
+// the flag j, content is written as metadata is (data_journal.go).
+//
+// Features that are read but not written: bigalloc, quota, MMP and external journals; such a file system is mounted
+// read-only and says which it is. Encrypted and verity files cannot be opened, and casefold is refused, as by a kernel without
+// the code for them. Orphans are noted in the list of the superblock; what Linux has left in the orphan file moves there. Fast
+// commits are not made, and a journal that has some is not replayed. Not here: delayed allocation, online resizing.
 package ext4

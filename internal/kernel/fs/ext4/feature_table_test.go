@@ -43,7 +43,7 @@ var featureTable = []struct {
 	{name: "no sparse_super", how: "rw", args: []string{"-t", "ext4", "-O", "^sparse_super,^resize_inode"}},
 	{name: "quota", how: "ro", log: "feature quota is not supported for writing", args: []string{"-t", "ext4", "-O", "quota"}},
 	{name: "mmp", how: "ro", log: "feature mmp is not supported for writing", args: []string{"-t", "ext4", "-O", "mmp"}},
-	{name: "ea_inode", how: "ro", log: "feature ea_inode is not supported for writing", args: []string{"-t", "ext4", "-O", "ea_inode"}},
+	{name: "ea_inode", how: "rw", args: []string{"-t", "ext4", "-O", "ea_inode"}},
 	{name: "bigalloc", how: "ro", log: "feature bigalloc is not supported for writing", args: []string{"-t", "ext4", "-O", "bigalloc", "-C", "16384"}},
 	{name: "casefold", how: "no", log: "unsupported optional features (20000: casefold)", args: []string{"-t", "ext4", "-O", "casefold"}},
 	{name: "journal_dev", how: "no", log: "unsupported optional features (8: journal_dev)", args: []string{"-O", "journal_dev"}},

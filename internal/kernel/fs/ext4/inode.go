@@ -331,7 +331,7 @@ func (in *inode) fastSymlink() bool {
 	if in.raw.FileACL != 0 {
 		acl = uint64(in.sb.blockSize) << in.sb.clusterLog >> 9
 	}
-	if in.raw.Flags&disk.InodeEAInode != 0 {
+	if in.sb.s.Incompat&disk.IncompatEAInode != 0 { // values of attributes count as blocks, too
 		return in.attr.Size < disk.BlockBytes
 	}
 	return uint64(in.attr.Blocks) == acl

@@ -322,27 +322,41 @@ func (in *inode) Forget() {
 
 // evict frees an inode without links.
 func (in *inode) evict() error {
+	unused, err := in.evictOne()
+	evictAll(unused)
+	return err
+}
+
+// evictOne frees the inode, and returns inodes of attributes' values that are to be evicted, too.
+func (in *inode) evictOne() (unused []*inode, err error) {
 	sb := in.sb
 	if err := in.cutAll(0, maxBlocks); err != nil {
-		return err
+		return nil, err
 	}
 	if err := sb.begin(); err != nil {
-		return err
+		return nil, err
 	}
 	defer sb.end()
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.gone {
-		return nil
+		return nil, nil
 	}
 	in.gone = true
+	values, err := in.allEAValues()
+	if err != nil {
+		return nil, err
+	}
+	if unused, err = sb.addEARefs(values, -1); err != nil {
+		return unused, err
+	}
 	if err := in.dropXattrBlock(); err != nil {
-		return err
+		return unused, err
 	}
 	sb.delOrphan(in)
 	in.raw.Dtime = uint32(now().Sec)
 	in.update(func(a *vfs.Attr) { a.Size = 0 })
-	return in.retire()
+	return unused, in.retire()
 }
 
 // retire stores an inode for the last time and gives its number back: after that the number may belong to another. The

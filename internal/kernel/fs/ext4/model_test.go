@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/user-mode-linux/linux/internal/kernel/fs/ext4/disk"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
@@ -210,6 +211,9 @@ func (m *model) step() {
 		_, _, n := m.find(p)
 		name := fmt.Sprintf("user.a%d", r.IntN(5))
 		value := string(pattern(r.IntN(300), m.ops))
+		if m.sb.s.Incompat&disk.IncompatEAInode != 0 && r.IntN(2) == 0 {
+			value = string(pattern(r.IntN(20000), m.ops))
+		}
 		if failed("setxattr "+p+" "+name, vfs.Setxattr(m, nil, p, 0, name, []byte(value), 0)) {
 			return
 		}

@@ -13,7 +13,7 @@ import (
 const (
 	writeIncompat = disk.IncompatFiletype | disk.IncompatRecover | disk.IncompatMetaBG | disk.IncompatExtents |
 		disk.Incompat64bit | disk.IncompatFlexBG | disk.IncompatCsumSeed | disk.IncompatLargedir | disk.IncompatInlineData |
-		disk.IncompatEncrypt
+		disk.IncompatEncrypt | disk.IncompatEAInode
 	writeROCompat = disk.ROSparseSuper | disk.ROLargeFile | disk.ROBtreeDir | disk.ROHugeFile | disk.ROGdtCsum |
 		disk.RODirNlink | disk.ROExtraIsize | disk.ROMetadataCsum | disk.ROOrphanPresent |
 		disk.ROVerity | disk.ROProject

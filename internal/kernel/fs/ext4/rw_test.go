@@ -114,7 +114,7 @@ func pattern(n, seed int) []byte {
 // rwMatrix is the kinds of file system that are written.
 var rwMatrix = func() (out []int) {
 	for i, m := range matrix {
-		if strings.Contains(m.name, "bigalloc") || strings.Contains(m.name, "ea_inode") {
+		if strings.Contains(m.name, "bigalloc") {
 			continue
 		}
 		out = append(out, i)

@@ -16,6 +16,9 @@ type xattr struct {
 	index uint8
 	name  string
 	value []byte
+
+	// Of a value that is in an inode of its own: value is nil.
+	ea, eaSize, eaHash uint32
 }
 
 func (x *xattr) size() int {
@@ -74,9 +77,11 @@ func (in *inode) Removexattr(_ vfs.Caller, name string) error {
 
 // editXattr sets or removes an attribute.
 func (in *inode) editXattr(index uint8, name string, value []byte, set bool, flags int) error {
-	return in.change(func() error {
+	var unused []*inode
+	err := in.change(func() error {
 		in.mu.Lock()
 		defer in.mu.Unlock()
+		unused = nil
 		if in.gone {
 			return unix.ENOENT
 		}
@@ -88,36 +93,95 @@ func (in *inode) editXattr(index uint8, name string, value []byte, set bool, fla
 		if err != nil {
 			return err
 		}
+		own, _, err := in.ownXattrBlock()
+		if err != nil {
+			return err
+		}
+		shared := own == nil && in.raw.FileACL != 0
+		if own != nil {
+			own.Release()
+		}
 		is := func(x xattr) bool { return x.index == index && x.name == name }
 		had := slices.ContainsFunc(inner, is) || slices.ContainsFunc(outer, is)
+		var dropped []xattr // and with them references to their values
+		charge := -eaBlocks(in, inner) - eaBlocks(in, outer)
+		for _, l := range []*[]xattr{&inner, &outer} {
+			if i := slices.IndexFunc(*l, is); i >= 0 {
+				if l == &inner || !shared {
+					dropped = append(dropped, (*l)[i])
+				}
+				*l = slices.Delete(*l, i, i+1)
+			}
+		}
 		if had && flags&unix.XATTR_CREATE != 0 {
 			return unix.EEXIST
 		}
 		if !had && flags&unix.XATTR_REPLACE != 0 {
 			return unix.ENODATA
 		}
-		inner, outer = slices.DeleteFunc(inner, is), slices.DeleteFunc(outer, is)
+		var copied []xattr // the block that is shared keeps its references
+		if shared {
+			copied = slices.Clone(outer)
+		}
+		var ea *inode
 		if set {
-			x := xattr{index, name, slices.Clone(value)}
-			switch {
-			case in.innerRoom()-listSize(inner) >= x.size():
-				inner = append(inner, x)
-			case in.outerRoom()-listSize(outer) >= x.size():
-				outer = append(outer, x)
-			default:
-				return unix.ENOSPC
+			if ea, err = in.place(xattr{index: index, name: name, value: slices.Clone(value)}, &inner, &outer); err != nil {
+				return err
 			}
 		}
 		if listSize(inner) > in.roomSize() || listSize(outer) > in.outerRoom() {
 			return in.sb.errorf(errCorrupt, "inode #%d: extended attributes overlap", in.ino)
 		}
 		if err := in.putOuter(outer); err != nil {
+			if ea != nil {
+				ea.mu.Lock()
+				ea.undo()
+				ea.mu.Unlock()
+			}
 			return err
 		}
 		in.putInner(inner)
+		in.addBlocks(charge + eaBlocks(in, inner) + eaBlocks(in, outer))
 		in.changed()
-		return nil
+		if _, err := in.sb.addEARefs(copied, 1); err != nil {
+			return err
+		}
+		unused, err = in.sb.addEARefs(dropped, -1)
+		return err
 	})
+	evictAll(unused)
+	return err
+}
+
+// place puts an attribute into one of the lists: if its value fits into neither, that gets an inode of its own, which is
+// returned.
+func (in *inode) place(x xattr, inner, outer *[]xattr) (ea *inode, err error) {
+	put := func() bool {
+		switch {
+		case in.innerRoom()-listSize(*inner) >= x.size():
+			*inner = append(*inner, x)
+		case in.outerRoom()-listSize(*outer) >= x.size():
+			*outer = append(*outer, x)
+		default:
+			return false
+		}
+		return true
+	}
+	if put() {
+		return nil, nil
+	}
+	bare := xattr{index: x.index, name: x.name}
+	if in.sb.s.Incompat&disk.IncompatEAInode == 0 ||
+		max(in.innerRoom()-listSize(*inner), in.outerRoom()-listSize(*outer)) < bare.size() {
+		return nil, unix.ENOSPC
+	}
+	if ea, err = in.newEAInode(x.value); err != nil {
+		return nil, err
+	}
+	bare.ea, bare.eaSize, bare.eaHash = ea.ino, uint32(len(x.value)), ea.eaHash(x.name)
+	x = bare
+	put()
+	return ea, nil
 }
 
 func listSize(list []xattr) (n int) {
@@ -142,26 +206,24 @@ func (in *inode) roomSize() int {
 
 func (in *inode) outerRoom() int { return in.sb.blockSize - disk.XattrHeaderSize - 4 }
 
-func copyXattr(list *[]xattr, bad *bool) func(x disk.Xattr) bool {
+func copyXattr(list *[]xattr) func(x disk.Xattr) bool {
 	return func(x disk.Xattr) bool {
+		a := xattr{index: x.Index, name: string(x.Name)}
 		if x.ValueInode != 0 {
-			*bad = true
-			return false
+			a.ea, a.eaSize, a.eaHash = x.ValueInode, x.ValueSize, x.Hash
+		} else {
+			a.value = slices.Clone(x.Value)
 		}
-		*list = append(*list, xattr{x.Index, string(x.Name), slices.Clone(x.Value)})
+		*list = append(*list, a)
 		return true
 	}
 }
 
 func (in *inode) innerXattrs() (list []xattr, err error) {
-	bad := false
 	if in.room != nil {
-		if err := disk.InodeXattrs(in.room, copyXattr(&list, &bad)); err != nil {
+		if err := disk.InodeXattrs(in.room, copyXattr(&list)); err != nil {
 			return nil, in.sb.damage(err, "inode #%d: in-inode extended attributes", in.ino)
 		}
-	}
-	if bad {
-		return nil, unix.EOPNOTSUPP
 	}
 	return list, nil
 }
@@ -170,17 +232,13 @@ func (in *inode) outerXattrs() (list []xattr, err error) {
 	if in.raw.FileACL == 0 {
 		return nil, nil
 	}
-	bad := false
 	b, err := in.xattrBlock()
 	if err != nil {
 		return nil, err
 	}
 	defer b.Release()
-	if err := disk.BlockXattrs(b.Data(), copyXattr(&list, &bad)); err != nil {
+	if err := disk.BlockXattrs(b.Data(), copyXattr(&list)); err != nil {
 		return nil, in.sb.damage(err, "inode #%d: extended attribute block %d", in.ino, b.Block)
-	}
-	if bad {
-		return nil, unix.EOPNOTSUPP
 	}
 	return list, nil
 }
@@ -227,15 +285,18 @@ func packXattrs(p []byte, first int, list []xattr, hashes bool) (total uint32) {
 		if len(x.value) > 0 {
 			le.PutUint16(e[2:], uint16(end))
 		}
-		le.PutUint32(e[8:], uint32(len(x.value)))
+		size, h := uint32(len(x.value)), x.eaHash
+		if x.ea != 0 {
+			le.PutUint32(e[4:], x.ea)
+			size = x.eaSize
+		} else if hashes {
+			h = xattrHash(&x)
+		}
+		le.PutUint32(e[8:], size)
+		le.PutUint32(e[12:], h)
 		copy(e[16:], x.name)
 		copy(p[end:], x.value)
-		var h uint32
-		if hashes {
-			h = xattrHash(&x)
-			le.PutUint32(e[12:], h)
-			total = total<<16 ^ total>>16 ^ h
-		}
+		total = total<<16 ^ total>>16 ^ h
 		at += (16 + len(x.name) + 3) &^ 3
 	}
 	return total
@@ -302,6 +363,24 @@ func (sb *superBlock) sealXattrs(block uint64, p []byte) {
 		sum, _ := disk.XattrBlockChecksum(sb.seed, block, p)
 		binary.LittleEndian.PutUint32(p[16:], sum)
 	}
+}
+
+// allEAValues lists the attributes that go with the inode: not those of a block that others share.
+func (in *inode) allEAValues() ([]xattr, error) {
+	if in.sb.s.Incompat&disk.IncompatEAInode == 0 {
+		return nil, nil
+	}
+	list, err := in.innerXattrs()
+	if err != nil {
+		return nil, err
+	}
+	own, _, err := in.ownXattrBlock()
+	if err != nil || own == nil {
+		return list, err
+	}
+	own.Release()
+	outer, err := in.outerXattrs()
+	return append(list, outer...), err
 }
 
 // dropXattrBlock gives up the attribute block. The caller holds w.mu and in.mu.

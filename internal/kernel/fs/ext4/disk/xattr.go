@@ -21,6 +21,7 @@ type Xattr struct {
 	Value      []byte
 	ValueInode uint32
 	ValueSize  uint32
+	Hash       uint32
 }
 
 // Xattrs reads the entries of a region. Entries begin at first; value offsets count from base.
@@ -37,7 +38,7 @@ func Xattrs(b []byte, first, base int, visit func(x Xattr) bool) error {
 		}
 		e := b[off:]
 		n := int(e[0])
-		x := Xattr{Index: e[1], ValueInode: le.Uint32(e[4:]), ValueSize: le.Uint32(e[8:])}
+		x := Xattr{Index: e[1], ValueInode: le.Uint32(e[4:]), ValueSize: le.Uint32(e[8:]), Hash: le.Uint32(e[12:])}
 		if xattrEntrySize+n > len(e) {
 			return ErrCorrupt
 		}
