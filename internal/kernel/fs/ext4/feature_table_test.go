@@ -90,13 +90,11 @@ func TestFeatureTable(t *testing.T) {
 					d := &rwDisk{t: t, typ: Ext4, dev: dev}
 					d.mount()
 					k := newModel(d, uint64(3*i+j))
-					for range 2 {
-						for range 150 {
-							k.step()
-						}
-						k.compare()
-						k.remount("history")
+					for range 200 {
+						k.step()
 					}
+					k.compare()
+					k.remount("history")
 					k.compare()
 					k.umount()
 				}
