@@ -10,7 +10,7 @@ BUSYBOX := build/busybox
 # What the program also is when it is started under these names.
 TOOLS   := uml_mkcow uml_moo uml_mconsole uml_watchdog
 
-.PHONY: all linux userland test race lint fmt bench crash fuzz docs image debian-test conformance demo install help clean check-go
+.PHONY: all linux userland test race lint fmt bench crash fsx fuzz docs image debian-test conformance demo install help clean check-go
 
 all: linux ## Build ./linux with its built-in root (the default)
 
@@ -54,6 +54,10 @@ ROUNDS ?= 100
 crash: linux ## Kill guests at work on disks and cut their power, ROUNDS (100) times each kind
 	POWERCUT_CUTS=$(ROUNDS) $(GO) test -timeout 0 -run '^TestPowerCut$$' ./internal/kernel/fs/ext4
 	CRASH_ROUNDS=$(ROUNDS) GUESTTEST_LINUX=$(CURDIR)/linux $(GO) test -v -timeout 0 -run '^TestCrash$$' ./internal/guesttest
+
+OPS ?= 100000
+fsx: linux ## Do OPS (100000) random operations on a file, in every mode of writing data, and compare
+	FSX_OPS=$(OPS) GUESTTEST_LINUX=$(CURDIR)/linux $(GO) test -v -timeout 0 -run '^TestFsx$$' ./internal/guesttest
 
 T ?= 30s
 fuzz: ## Run every fuzz test for T (30s)
