@@ -425,9 +425,8 @@ func (f *family) install(in, zin *injector, filter []unix.SockFilter) error {
 	if _, err := in.call(unix.SYS_SENDMSG, 0, stubScratch, 0); err != nil {
 		return fmt.Errorf("fetching the seccomp listener: %w", err)
 	}
-	if _, err := in.call(unix.SYS_CLOSE, fd); err != nil {
-		return err
-	}
+	// The stubs keep theirs, which they cannot use. A dying kernel's descriptors are closed before its tracees are
+	// killed: if the listener ended with them, the stubs' calls would return ENOSYS, and they would go on for a moment.
 	f.listener, err = recvFd(f.sock)
 	if err != nil {
 		return err

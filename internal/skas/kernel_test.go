@@ -37,6 +37,7 @@ const (
 	progYield
 	progBrkForever
 	progFuzz
+	progWitness
 )
 
 const (

@@ -135,8 +135,10 @@ func (w *worker) serve() {
 	n := &w.n
 	t := w.s.p.threads.get(int(n.pid))
 	if t == nil {
-		// Only a thread that has just died is unknown.
-		w.send(n.id, -int64(unix.ENOSYS), 0)
+		// Only a thread that has just died is unknown. If there were another, no answer is right: it stays in its call.
+		if notifValid(w.s.fam.listener, n.id) {
+			w.s.p.cfg.Logf("skas: call %d of an unknown host thread\n", n.nr)
+		}
 		return
 	}
 	t.mu.Lock()

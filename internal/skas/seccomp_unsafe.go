@@ -48,6 +48,12 @@ func notifSend(fd int, r *notifyResponse) syscall.Errno {
 	}
 }
 
+// notifValid reports whether the caller still waits for an answer.
+func notifValid(fd int, id uint64) bool {
+	_, _, e := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(fd), unix.SECCOMP_IOCTL_NOTIF_ID_VALID, uintptr(unsafe.Pointer(&id)))
+	return e == 0
+}
+
 // notifSyncWakeUp asks the host to keep caller and receiver on one CPU (Linux 6.6).
 func notifSyncWakeUp(fd int) error {
 	_, _, e := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(fd), notifSetFlags, unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
