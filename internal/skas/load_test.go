@@ -199,9 +199,6 @@ func TestSharedAddressSpace(t *testing.T) {
 // Threads and forks on several shards, while everything is kicked.
 func TestKickedForksAndThreads(t *testing.T) {
 	forBackends(t, func(t *testing.T, cfg Config) {
-		if cfg.Seccomp == Off && os.Getenv("SKASTEST_LONG") == "" {
-			t.Skip("known to fail now and then without seccomp; SKASTEST_LONG=1 runs it")
-		}
 		cfg.Shards = 2
 		k := newKernel(t, cfg)
 		var tasks []*task

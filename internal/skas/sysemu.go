@@ -90,6 +90,7 @@ func (s *shard) syscallStop(t *Thread) {
 		decision = retAllow
 	}
 	exits := t.letRun && isExit(t.nr)
+	t.letRun, t.sentBack = exits, false
 	if decision == retAllow && t.watched() && !t.approved {
 		t.stop = stopEntry
 		s.show(t, platform.SyscallEntry)

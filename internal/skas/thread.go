@@ -94,6 +94,7 @@ type Thread struct {
 	onTracer bool
 	step     bool
 	letRun   bool // the pending call is to be executed by the host (HostExit)
+	sentBack bool // it has been skipped, and the thread is before its instruction again
 	// Of the tracer: the thread was resumed with SYSEMU; its next system call stop is the exit of a call that the host runs.
 	// redo: it was sent back to its syscall instruction. trapFlag: TF is set for a single step.
 	emulating, exitDue, redo, trapFlag bool

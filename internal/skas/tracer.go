@@ -356,8 +356,11 @@ func (s *shard) resume(t *Thread) {
 	t.mu.Unlock()
 	if t.letRun && t.stop != stopCall {
 		// HostExit where the call is skipped already: it is made once more (and judged by letRun then).
-		t.regs.Rip -= syscallInsnBytes
-		t.regs.Rax, t.regs.Orig_rax, t.dirty = uint64(uint32(t.nr)), noCall, true
+		if !t.sentBack { // else a kick came first
+			t.sentBack = true
+			t.regs.Rip -= syscallInsnBytes
+			t.regs.Rax, t.regs.Orig_rax, t.dirty = uint64(uint32(t.nr)), noCall, true
+		}
 	} else if t.stop == stopCall && !t.letRun {
 		// Whatever the guest asked for, the host must not do it.
 		t.regs.Orig_rax, t.dirty = noCall, true
@@ -376,7 +379,7 @@ func (s *shard) resume(t *Thread) {
 		t.exitDue = req == unix.PTRACE_SYSCALL
 	}
 	if t.letRun && s.fam.listener >= 0 {
-		t.letRun = false
+		t.letRun, t.sentBack = false, false
 	}
 	if t.dirty {
 		t.dirty = false
