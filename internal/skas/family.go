@@ -101,7 +101,7 @@ var errAreaTaken = fmt.Errorf("the stub area %#x is not free", uint64(stubBase))
 func tryFamily(opsFd int, filter []unix.SockFilter) (*family, error) {
 	sp, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("socketpair: %w", err)
 	}
 	fam := &family{sock: sp[0], listener: -1}
 	_ = unix.SetsockoptTimeval(fam.sock, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: keeperPatience})
@@ -290,7 +290,7 @@ func (f *family) disarm(in *injector) error {
 	in.call(unix.SYS_PRCTL, unix.PR_SET_NAME, stubScratch+48, 0, 0, 0)
 	var lim unix.Rlimit
 	if err := unix.Prlimit(in.pid, unix.RLIMIT_CORE, &unix.Rlimit{}, nil); err != nil {
-		return err
+		return fmt.Errorf("prlimit: %w", err)
 	}
 	if unix.Prlimit(in.pid, unix.RLIMIT_NOFILE, nil, &lim) == nil && lim.Cur < lim.Max {
 		lim.Cur = lim.Max

@@ -3,10 +3,13 @@ package skas
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/uio"
 )
 
 // Capabilities is what Probe found.
@@ -32,7 +35,10 @@ func Probe(cfg *Config) (*Capabilities, error) {
 		logf = func(string, ...any) {}
 	}
 	c := &Capabilities{}
-	var err error
+	err := probeLimits()
+	if err != nil {
+		return nil, fmt.Errorf("skas: %w", err)
+	}
 	done := make(chan struct{})
 	go func() { // ptrace needs one OS thread
 		runtime.LockOSThread()
@@ -77,6 +83,9 @@ func (c *Capabilities) probePtrace(cfg *Config, logf func(string, ...any)) error
 	if err := in.poke(in.rip, []byte{0x0f, 0x05, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc}); err != nil {
 		return fmt.Errorf("PTRACE_POKEDATA: %w", err)
 	}
+	if err := probeMemory(pid, in.regs.Rsp); err != nil {
+		return err
+	}
 	changed := in.changesCall(unix.PTRACE_SYSCALL)
 	logf("Checking that ptrace can change system call numbers...%s\n", okOr(changed, "failed"))
 	if !changed {
@@ -88,6 +97,32 @@ func (c *Capabilities) probePtrace(cfg *Config, logf func(string, ...any)) error
 	}
 	c.sysemu = in.changesCall(ptraceSysemu)
 	logf("Checking syscall emulation patch for ptrace...%s\n", okOr(c.sysemu, "missing"))
+	return nil
+}
+
+// probeMemory reads and writes memory of a process, which some sandboxes refuse although they let it be traced.
+func probeMemory(pid int, addr uint64) error {
+	var b [8]byte
+	r := [1]uio.Range{{Addr: addr, Len: uint64(len(b))}}
+	if _, e := processVM(unix.SYS_PROCESS_VM_READV, pid, b[:], r[:]); e != 0 {
+		return fmt.Errorf("process_vm_readv: %w", e)
+	}
+	if _, e := processVM(unix.SYS_PROCESS_VM_WRITEV, pid, b[:], r[:]); e != 0 {
+		return fmt.Errorf("process_vm_writev: %w", e)
+	}
+	return nil
+}
+
+// leastProcesses is how many threads and processes a kernel has that runs one program. The Go runtime crashes when it
+// can make no more threads.
+const leastProcesses = 64
+
+// probeLimits looks for limits with which nothing can run.
+func probeLimits() error {
+	var lim unix.Rlimit
+	if os.Geteuid() != 0 && unix.Getrlimit(unix.RLIMIT_NPROC, &lim) == nil && lim.Cur < leastProcesses {
+		return fmt.Errorf("the user may have only %d processes and threads: raise the limit (ulimit -u)", lim.Cur)
+	}
 	return nil
 }
 

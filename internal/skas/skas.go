@@ -99,7 +99,7 @@ func New(cfg Config, h platform.Handler) (*Platform, error) {
 	setNoCldStop()
 	rw, ro, err := newMemfd("uml-ops")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("skas: memfd_create: %w", err)
 	}
 	defer unix.Close(rw)
 	defer unix.Close(ro)
@@ -130,6 +130,9 @@ func New(cfg Config, h platform.Handler) (*Platform, error) {
 		}
 		p.shards = append(p.shards, s)
 	}
+	if fam := p.shards[0].fam; fam.listener >= 0 && fam.flags&unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV == 0 {
+		cfg.Logf("skas: the host lets signals interrupt calls that are being served (before Linux 5.19)\n")
+	}
 	for _, s := range p.shards {
 		if s.fam.listener >= 0 {
 			s.lead.start(s)
@@ -145,6 +148,12 @@ func New(cfg Config, h platform.Handler) (*Platform, error) {
 // hostRefuses explains what to do about an error of starting stubs.
 func hostRefuses(err error) error {
 	hint := ""
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		hint = "; the limit of processes may be too low (ulimit -u)"
+	case errors.Is(err, unix.EMFILE):
+		hint = "; the limit of open files is too low (ulimit -n)"
+	}
 	if b, e := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope"); e == nil && len(b) > 0 && b[0] >= '2' {
 		hint = "; kernel.yama.ptrace_scope is " + string(b[:1]) + ": set it to 1 or 0"
 	} else if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
