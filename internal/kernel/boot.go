@@ -27,6 +27,7 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/fs/tmpfs"
 	"github.com/user-mode-linux/linux/internal/kernel/ipc/mqueue"
 	"github.com/user-mode-linux/linux/internal/kernel/klog"
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 	"github.com/user-mode-linux/linux/internal/kernel/ktime"
 	"github.com/user-mode-linux/linux/internal/kernel/loop"
 	"github.com/user-mode-linux/linux/internal/kernel/mm"
@@ -156,8 +157,9 @@ func (k *Kernel) Boot(p platform.Platform) error {
 	}
 	t.MM = &mm.Host{UserMax: p.UserMax(), VDSO: p.VDSO(), HostBrk: p.HostBrk(), Empty: empty.Host(), NewShared: newShared, Acct: mm.NewAccountant(k.cfg.Memory, p.NumCPU(), p.CPUTime)}
 	t.MM.Acct.AddSource(mm.Shmem, tmpfs.Usage)
-	t.MM.Acct.AddSource(mm.Kernel, mm.KernelBytes)
-	mm.LimitKernel(k.cfg.Memory / 4)
+	t.MM.Acct.AddSource(mm.Kernel, kmem.Bytes)
+	kmem.SetLimit(k.cfg.Memory / 4)
+	vfs.MaxFiles.Store(int64(max(k.cfg.Memory/(10<<10), 8192))) // as Linux: a file may take up to 1 KiB, and a tenth is for them
 	system.SetMemory(func() system.Memory { return memory(t.MM.Acct) })
 	go t.WatchMemory(t.MM.Acct)
 	tmpfs.NewMemfile, tmpfs.TotalPages = p.NewMemfile, k.cfg.Memory/abi.PageSize

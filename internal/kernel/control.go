@@ -9,7 +9,7 @@ import (
 
 	"github.com/user-mode-linux/linux/internal/kernel/cred"
 	"github.com/user-mode-linux/linux/internal/kernel/klog"
-	"github.com/user-mode-linux/linux/internal/kernel/mm"
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 	"github.com/user-mode-linux/linux/internal/kernel/syscalls"
 	"github.com/user-mode-linux/linux/internal/kernel/task"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
@@ -66,7 +66,7 @@ func (k *Kernel) SetMemory(n uint64) error {
 		return unix.ENOMEM
 	}
 	a.SetTotal(n)
-	mm.LimitKernel(n / 4)
+	kmem.SetLimit(n / 4)
 	klog.Infof("Memory: %dK available", n/1024)
 	return nil
 }

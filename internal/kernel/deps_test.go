@@ -18,7 +18,7 @@ const module = "github.com/user-mode-linux/linux/"
 // packages below or above it in the tree (fs/ext4 and fs/ext4/disk). A name stands for itself and for all packages below it
 // that are not named themselves.
 const layers = `
-abi cred ktime uio
+abi cred ktime uio kmem
 arch wait ksync signal
 klog platform
 vfs

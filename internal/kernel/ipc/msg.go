@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 	"github.com/user-mode-linux/linux/internal/kernel/ktime"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 	"github.com/user-mode-linux/linux/internal/kernel/wait"
@@ -21,6 +22,9 @@ type Message struct {
 	Type int64
 	Text []byte
 }
+
+// cost is about how much memory a message in a queue takes.
+func (m *Message) cost() int { return 64 + len(m.Text) }
 
 // Queue is a message queue of System V.
 type Queue struct {
@@ -74,6 +78,10 @@ func (ns *Namespace) Msgsnd(c vfs.Caller, id int32, m Message, flags uint32) err
 			return err
 		}
 		if q.fits(len(m.Text)) {
+			if !kmem.Take(m.cost()) {
+				q.mu.Unlock()
+				return unix.ENOMEM
+			}
 			break
 		}
 		q.mu.Unlock()
@@ -179,6 +187,7 @@ func (q *Queue) takeLocked(c vfs.Caller, i int, size uint64, flags uint32) (Mess
 		q.msgs[len(q.msgs)-1] = Message{}
 		q.msgs = q.msgs[:len(q.msgs)-1]
 		q.cbytes -= len(m.Text)
+		kmem.Add(-m.cost())
 		q.lrpid, q.rtime = c.PID(), now()
 	}
 	m.Text = m.Text[:min(uint64(len(m.Text)), size)]
@@ -247,6 +256,12 @@ func (ns *Namespace) MsgRemove(c vfs.Caller, id int32) error {
 	if err := ns.msg.remove(c, q); err != nil {
 		return err
 	}
+	q.mu.Lock()
+	for i := range q.msgs {
+		kmem.Add(-q.msgs[i].cost())
+	}
+	q.msgs, q.cbytes = nil, 0
+	q.mu.Unlock()
 	q.q.Notify(wait.In | wait.Out)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 	"github.com/user-mode-linux/linux/internal/kernel/wait"
 )
@@ -24,6 +25,12 @@ type semaphore struct {
 	val int32
 	pid int32
 }
+
+// semSize and adjSize are how many bytes a semaphore takes, and what is taken back of it at the end of a process.
+const (
+	semSize = 8
+	adjSize = 4
+)
 
 // Set is a set of semaphores.
 type Set struct {
@@ -71,6 +78,10 @@ func (ns *Namespace) Semget(c vfs.Caller, key, n int32, flags uint32) (int32, er
 		if !ns.semCount.take(int64(n), uint64(max(ns.Limits.SemMns.Load(), 0))) {
 			return nil, unix.ENOSPC
 		}
+		if !kmem.Take(semSize * int(n)) {
+			ns.semCount.n.Add(-int64(n))
+			return nil, unix.ENOMEM
+		}
 		return &Set{ns: ns, sems: make([]semaphore, n)}, nil
 	})
 }
@@ -79,7 +90,9 @@ func (ns *Namespace) Semget(c vfs.Caller, key, n int32, flags uint32) (int32, er
 func (s *Set) tryLocked(ops []SemOp, pid int32, u *Undo) (block int, err error) {
 	var e *undoEntry
 	if u != nil {
-		e = u.entry(s)
+		if e = u.entry(s); e == nil {
+			return -1, unix.ENOMEM
+		}
 	}
 	done := 0
 	defer func() {
@@ -392,6 +405,7 @@ func (ns *Namespace) SemRemove(c vfs.Caller, id int32) error {
 		return err
 	}
 	ns.semCount.n.Add(-int64(len(s.sems)))
+	kmem.Add(-semSize * len(s.sems))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range s.pending {

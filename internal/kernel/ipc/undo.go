@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 )
 
 // Undo is what is taken back when a process ends: the sum of its operations with SEM_UNDO. Processes made by clone(2) with
@@ -32,7 +34,7 @@ func NewUndo() *Undo {
 // Get takes a reference.
 func (u *Undo) Get() *Undo { u.refs.Add(1); return u }
 
-// entry returns the part for a set whose lock is held.
+// entry returns the part for a set whose lock is held, nil if there is no memory for it.
 func (u *Undo) entry(s *Set) *undoEntry {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -40,6 +42,9 @@ func (u *Undo) entry(s *Set) *undoEntry {
 		if e.set == s {
 			return e
 		}
+	}
+	if !kmem.Take(adjSize * len(s.sems)) {
+		return nil
 	}
 	e := &undoEntry{owner: u, set: s, adj: make([]int32, len(s.sems))}
 	u.entries = append(u.entries, e)
@@ -52,6 +57,7 @@ func (u *Undo) forget(e *undoEntry) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if i := slices.Index(u.entries, e); i >= 0 {
+		kmem.Add(-adjSize * len(e.adj))
 		u.entries = slices.Delete(u.entries, i, i+1)
 	}
 }
@@ -73,6 +79,7 @@ func (u *Undo) Put(pid int32) {
 // apply takes back what the process did to one set. A value that would leave the range stops at its end, as on Linux.
 func (e *undoEntry) apply(pid int32) {
 	s := e.set
+	kmem.Add(-adjSize * len(e.adj))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i := slices.Index(s.undos, e); i >= 0 {

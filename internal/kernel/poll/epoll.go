@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 	"github.com/user-mode-linux/linux/internal/kernel/wait"
@@ -17,6 +18,9 @@ import (
 
 // MaxWatches is /proc/sys/fs/epoll/max_user_watches; it counts the items of all users.
 const MaxWatches = 1 << 20
+
+// itemSize is about how much memory an item takes, with its places in tables.
+const itemSize = 384
 
 // maxDepth is how many epolls may watch one another in a chain.
 const maxDepth = 5
@@ -173,6 +177,10 @@ func (ep *EPoll) add(k key, q *wait.Queue, target *EPoll, ev Event) error {
 		watches.Add(-1)
 		return unix.ENOSPC
 	}
+	if !kmem.Take(itemSize) {
+		watches.Add(-1)
+		return unix.ENOMEM
+	}
 	it := &item{ep: ep, key: k, q: q, events: ev.Events | unix.EPOLLERR | unix.EPOLLHUP, data: ev.Data}
 	it.entry.Callback, it.entry.Data = itemReady, it
 	ep.items[k] = it
@@ -252,6 +260,7 @@ func (ep *EPoll) removeLocked(it *item) {
 	ep.rdyMu.Unlock()
 	it.q.Unregister(&it.entry)
 	watches.Add(-1)
+	kmem.Add(-itemSize)
 }
 
 // unnest forgets that ep watched target, which may be nil.

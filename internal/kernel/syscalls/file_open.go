@@ -178,7 +178,9 @@ func sysCloseRange(t *task.Task, a *platform.Args) (uint64, error) {
 		return 0, unix.EINVAL
 	}
 	if flags&unix.CLOSE_RANGE_UNSHARE != 0 {
-		t.UnshareFiles()
+		if err := t.UnshareFiles(); err != nil {
+			return 0, err
+		}
 	}
 	t.Files().CloseRange(t, first, last, flags&unix.CLOSE_RANGE_CLOEXEC != 0)
 	return 0, nil

@@ -311,7 +311,9 @@ func sysUnshare(t *task.Task, a *platform.Args) (uint64, error) {
 		}
 	}
 	if fl&unix.CLONE_FILES != 0 {
-		t.UnshareFiles()
+		if err := t.UnshareFiles(); err != nil {
+			return 0, err
+		}
 	}
 	if fl&unix.CLONE_SYSVSEM != 0 {
 		t.UnshareSemUndo()

@@ -278,11 +278,6 @@ func seekable(f *vfs.File) bool {
 	return !stream
 }
 
-// unblocking is f as if it had O_NONBLOCK. It shares f's operations and is not to be released.
-func unblocking(f *vfs.File) *vfs.File {
-	return vfs.NewFile(f.Path, f.Inode, f.Ops, f.Flags()|unix.O_NONBLOCK)
-}
-
 // waitReady waits until a stream is ready for one of mask; EAGAIN if it may not wait.
 func waitReady(t *task.Task, f *vfs.File, mask wait.Events, nonblock bool) error {
 	ready := func() bool { return f.Ops.Readiness(mask) != 0 }
@@ -302,7 +297,7 @@ func spliceIn(t *task.Task, in *vfs.File, offAddr uint64, p *pipefs.Pipe, n int,
 		if offAddr != 0 {
 			return 0, unix.ESPIPE
 		}
-		quick := unblocking(in)
+		quick := in.Unblocking()
 		for {
 			if err := p.WaitRoom(t, nonblock); err != nil {
 				return 0, err
@@ -357,7 +352,7 @@ func spliceOut(t *task.Task, p *pipefs.Pipe, out *vfs.File, offAddr uint64, n in
 	var c cursor
 	var quick *vfs.File
 	if stream {
-		quick = unblocking(out)
+		quick = out.Unblocking()
 	} else {
 		var err error
 		if c, err = newCursor(t, out, offAddr); err != nil {

@@ -109,7 +109,10 @@ func (t *Task) Clone(a *CloneArgs) (int32, error) {
 	k.userLocked(c.Cred().UID, 1)
 	k.mu.Unlock()
 
-	t.cloneResources(c, fl)
+	if err := t.cloneResources(c, fl); err != nil {
+		k.dropUnborn(c)
+		return 0, err
+	}
 	t.shareSemUndo(c, fl)
 	pidfd := int32(-1)
 	if thread {
@@ -225,8 +228,8 @@ func (t *Task) newChild(fl uint64) *Task {
 	return c
 }
 
-// cloneResources shares or copies what clone's flags say.
-func (t *Task) cloneResources(c *Task, fl uint64) {
+// cloneResources shares or copies what clone's flags say: ENOMEM.
+func (t *Task) cloneResources(c *Task, fl uint64) error {
 	if fl&unix.CLONE_FS != 0 {
 		c.fs.Store(t.fs.Load().get())
 	} else {
@@ -235,8 +238,13 @@ func (t *Task) cloneResources(c *Task, fl uint64) {
 	if fl&unix.CLONE_FILES != 0 {
 		c.files.Store(t.Files().IncRef())
 	} else {
-		c.files.Store(t.Files().Copy())
+		files, err := t.Files().Copy()
+		if err != nil {
+			return err
+		}
+		c.files.Store(files)
 	}
+	return nil
 }
 
 // newGroup makes the process of a child.

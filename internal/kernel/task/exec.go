@@ -147,8 +147,8 @@ func (t *Task) execBegin(p ExecParams) (platform.Thread, error) {
 	t.robustList.Store(0)
 	t.lastNr.Store(-1)
 
-	if t.FilesShared() {
-		t.UnshareFiles()
+	if t.FilesShared() && t.UnshareFiles() != nil {
+		g.exit(int32(unix.SIGKILL)) // there is no way back
 	}
 	t.Files().CloseOnExec(t)
 	t.SetComm(im.Comm)

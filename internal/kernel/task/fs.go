@@ -35,11 +35,16 @@ func (t *Task) UnshareFS() {
 	}
 }
 
-// UnshareFiles gives the task a file descriptor table of its own (CLONE_FILES).
-func (t *Task) UnshareFiles() {
+// UnshareFiles gives the task a file descriptor table of its own (CLONE_FILES): ENOMEM.
+func (t *Task) UnshareFiles() error {
 	old := t.files.Load()
-	t.files.Store(old.Copy())
+	own, err := old.Copy()
+	if err != nil {
+		return err
+	}
+	t.files.Store(own)
 	old.DecRef(t)
+	return nil
 }
 
 // Shared is the object that kcmp(2) compares for one of its kinds but KCMP_FILE (linux/kcmp.h); ok is false for others.

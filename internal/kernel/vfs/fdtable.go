@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 )
 
 // maxFDs is /proc/sys/fs/nr_open.
@@ -29,7 +31,7 @@ type FDTable struct {
 func NewFDTable() *FDTable {
 	t := new(FDTable)
 	t.refs.Store(1)
-	t.grow(64)
+	_ = t.grow(64) // so few are always there
 	return t
 }
 
@@ -43,17 +45,30 @@ func (t *FDTable) Shared() bool { return t.refs.Load() > 1 }
 func (t *FDTable) DecRef(c Caller) {
 	if t.refs.Add(-1) == 0 {
 		t.CloseRange(c, 0, maxFDs, false)
+		kmem.Add(-slotSize * t.Size())
 	}
 }
 
-// grow makes room for n descriptors. The caller holds mu, or is the only one.
-func (t *FDTable) grow(n int) {
+const (
+	// slotSize is how many bytes a descriptor takes.
+	slotSize = 8
+	// freeSlots is the size of a table that everybody may have; larger ones are only made while there is kernel memory.
+	freeSlots = 1024
+)
+
+// grow makes room for n descriptors: ENOMEM. The caller holds mu, or is the only one.
+func (t *FDTable) grow(n int) error {
 	size := 64
 	for size < n {
 		size *= 2
 	}
+	if size > freeSlots && kmem.Full() {
+		return unix.ENOMEM
+	}
 	nu := make([]fdSlot, size)
+	kmem.Add(slotSize * size)
 	if old := t.slots.Load(); old != nil {
+		kmem.Add(-slotSize * len(*old))
 		for i := range *old {
 			nu[i].Store((*old)[i].Load())
 		}
@@ -61,6 +76,7 @@ func (t *FDTable) grow(n int) {
 	t.open = append(t.open, make([]uint64, size/64-len(t.open))...)
 	t.cloexec = append(t.cloexec, make([]uint64, size/64-len(t.cloexec))...)
 	t.slots.Store(&nu)
+	return nil
 }
 
 // Get returns the file of a descriptor, with a reference: EBADF if there is none.
@@ -86,19 +102,24 @@ func (t *FDTable) GetFile(fd int32) (*File, error) {
 }
 
 // Install puts f, whose reference it takes over on success, at the lowest free descriptor from min on: EMFILE if
-// RLIMIT_NOFILE is reached.
+// RLIMIT_NOFILE is reached, ENFILE if there are too many open files in all.
 func (t *FDTable) Install(c Caller, f *File, min int32, cloexec bool) (int32, error) {
 	limit := fdLimit(c)
+	if f.refs.Load() == 1 && openFiles.Load() > MaxFiles.Load() && !c.Cred().Capable(unix.CAP_SYS_ADMIN) {
+		return 0, unix.ENFILE
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	fd := t.lowest(max(min, t.free))
 	if fd >= limit {
 		return 0, unix.EMFILE
 	}
+	if err := t.set(fd, f, cloexec); err != nil {
+		return 0, err
+	}
 	if min <= t.free {
 		t.free = fd + 1
 	}
-	t.set(fd, f, cloexec)
 	return fd, nil
 }
 
@@ -118,10 +139,12 @@ func (t *FDTable) lowest(fd int32) int32 {
 	return max(fd, int32(len(t.open)*64))
 }
 
-// set stores f at fd. The caller holds mu.
-func (t *FDTable) set(fd int32, f *File, cloexec bool) {
+// set stores f at fd: ENOMEM. The caller holds mu.
+func (t *FDTable) set(fd int32, f *File, cloexec bool) error {
 	if int(fd) >= len(t.open)*64 {
-		t.grow(int(fd) + 1)
+		if err := t.grow(int(fd) + 1); err != nil {
+			return err
+		}
 	}
 	bit := uint64(1) << (uint(fd) % 64)
 	t.open[fd/64] |= bit
@@ -131,6 +154,7 @@ func (t *FDTable) set(fd int32, f *File, cloexec bool) {
 		t.cloexec[fd/64] &^= bit
 	}
 	(*t.slots.Load())[fd].Store(f)
+	return nil
 }
 
 // take empties fd and returns what was there. The caller holds mu.
@@ -150,28 +174,19 @@ func (t *FDTable) take(fd int32) *File {
 	return f
 }
 
-// Dup is fcntl(2) F_DUPFD: f, of which it takes its own reference, at the lowest free descriptor from min on.
-func (t *FDTable) Dup(c Caller, f *File, min int32, cloexec bool) (int32, error) {
-	if min < 0 || min >= fdLimit(c) {
-		return 0, unix.EINVAL
-	}
-	fd, err := t.Install(c, f.IncRef(), min, cloexec)
-	if err != nil {
-		f.DecRef()
-	}
-	return fd, err
-}
-
 // Dup3 is dup3(2) without its check that the descriptors differ: newfd becomes f, of which it takes its own reference;
 // what was there is closed.
 func (t *FDTable) Dup3(c Caller, f *File, newfd int32, cloexec bool) error {
 	if newfd < 0 || newfd >= fdLimit(c) {
 		return unix.EBADF
 	}
-	f.IncRef()
 	t.mu.Lock()
 	old := t.take(newfd)
-	t.set(newfd, f, cloexec)
+	if err := t.set(newfd, f.IncRef(), cloexec); err != nil {
+		t.mu.Unlock()
+		f.DecRef() // there was nothing at newfd: the table is too short for it
+		return err
+	}
 	t.mu.Unlock()
 	if old != nil {
 		_ = t.closed(c, old) // dup2 does not report it
@@ -268,8 +283,8 @@ func (t *FDTable) isOpen(fd int32) bool {
 	return fd >= 0 && int(fd)/64 < len(t.open) && t.open[fd/64]>>(uint(fd)%64)&1 != 0
 }
 
-// Copy is fork's: a table with the same files.
-func (t *FDTable) Copy() *FDTable {
+// Copy is fork's: a table with the same files. ENOMEM.
+func (t *FDTable) Copy() (*FDTable, error) {
 	n := new(FDTable)
 	n.refs.Store(1)
 	t.mu.Lock()
@@ -280,7 +295,9 @@ func (t *FDTable) Copy() *FDTable {
 			top = (i + 1) * 64
 		}
 	}
-	n.grow(top)
+	if err := n.grow(top); err != nil {
+		return nil, err
+	}
 	copy(n.open, t.open[:top/64])
 	copy(n.cloexec, t.cloexec[:top/64])
 	from, to := *t.slots.Load(), *n.slots.Load()
@@ -290,7 +307,7 @@ func (t *FDTable) Copy() *FDTable {
 		}
 	}
 	n.free = t.free
-	return n
+	return n, nil
 }
 
 // CloseOnExec closes what is marked close-on-exec.

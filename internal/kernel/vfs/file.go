@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 
@@ -61,6 +62,7 @@ func (f *File) Nonblock() bool { return f.Flags()&unix.O_NONBLOCK != 0 }
 // NewFile makes an open file description with one reference.
 func NewFile(p Path, in Inode, ops FileOps, flags uint32) *File {
 	f := &File{Path: p, Inode: in}
+	openFiles.Add(1)
 	switch {
 	case p.Dentry != nil:
 		f.typ = p.Dentry.typ
@@ -80,6 +82,28 @@ func (f *File) setOps(ops FileOps) {
 	f.Ops = ops
 	_, f.stream = ops.(Streamer)
 	f.locked = !f.stream && (f.typ == unix.S_IFREG || f.typ == unix.S_IFDIR)
+}
+
+// openFiles is how many open file descriptions there are, MaxFiles how many there may be without CAP_SYS_ADMIN
+// (/proc/sys/fs/file-max).
+var openFiles, MaxFiles atomic.Int64
+
+func init() { MaxFiles.Store(math.MaxInt64) }
+
+// OpenFiles is how many open file descriptions there are.
+func OpenFiles() int64 { return openFiles.Load() }
+
+// uncount takes back what NewFile counted of a file that could not be opened.
+func (f *File) uncount(err *error) {
+	if *err != nil {
+		openFiles.Add(-1)
+	}
+}
+
+// Unblocking is f as if it had O_NONBLOCK. It shares f's operations and is not to be released.
+func (f *File) Unblocking() *File {
+	openFiles.Add(-1) // what NewFile counts; the copy is none of its own
+	return NewFile(f.Path, f.Inode, f.Ops, f.Flags()|unix.O_NONBLOCK)
 }
 
 // IncRef takes a reference; the caller has one already.
@@ -103,6 +127,7 @@ func (f *File) DecRef() {
 	if f.refs.Add(-1) != 0 {
 		return
 	}
+	openFiles.Add(-1)
 	if f.Flags()&unix.O_PATH == 0 {
 		if f.Writable() {
 			Notify(unix.IN_CLOSE_WRITE, f.Path)
@@ -164,20 +189,7 @@ func (f *File) NoSuid() bool { return f.Path.Mount != nil && f.Path.Mount.Flags(
 // setfl are the flags that F_SETFL changes, besides O_ASYNC (SetAsync).
 const setfl = unix.O_APPEND | unix.O_DIRECT | unix.O_NOATIME | unix.O_NONBLOCK
 
-// CheckStatus checks whether c may change the status flags to flags.
-func (f *File) CheckStatus(c Caller, flags uint32) error {
-	a := f.Attr()
-	old := f.Flags()
-	if old&unix.O_APPEND != 0 && flags&unix.O_APPEND == 0 && a.Flags&unix.STATX_ATTR_APPEND != 0 {
-		return unix.EPERM
-	}
-	if flags&^old&unix.O_NOATIME != 0 && !ownerOrCapable(c.Cred(), &a) {
-		return unix.EPERM
-	}
-	return nil
-}
-
-// SetStatus is F_SETFL after CheckStatus: O_APPEND, O_DIRECT, O_NOATIME and O_NONBLOCK become what they are in flags.
+// SetStatus is F_SETFL after its checks: O_APPEND, O_DIRECT, O_NOATIME and O_NONBLOCK become what they are in flags.
 func (f *File) SetStatus(flags uint32) error {
 	old := f.Flags()
 	nu := old&^setfl | flags&setfl

@@ -8,9 +8,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 	"github.com/user-mode-linux/linux/internal/kernel/ktime"
 	"github.com/user-mode-linux/linux/internal/kernel/wait"
 )
+
+// lockSize is about how much memory a lock takes.
+const lockSize = 128
 
 type lockKind uint8
 
@@ -144,6 +148,7 @@ func (l *inodeLocks) setHeld(list []*fileLock) {
 		}
 	}
 	posixLocks.Add(int64(delta))
+	kmem.Add((len(list) - len(l.held)) * lockSize)
 	l.held = list
 }
 
@@ -178,6 +183,9 @@ func waitsFor(owner any) *fileLock {
 
 // acquire takes want with take, waiting for conflicting locks if block is set.
 func acquire(c Caller, in Inode, want *fileLock, block bool, take func(l *inodeLocks)) error {
+	if kmem.Full() {
+		return unix.ENOLCK
+	}
 	lockTable.mu.Lock()
 	l := locksOf(in, true)
 	b := l.conflict(want)

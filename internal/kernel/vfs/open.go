@@ -281,7 +281,7 @@ func openPath(c Caller, p Path, flags uint32, created bool) (*File, error) {
 	return f, nil
 }
 
-func tryOpen(c Caller, p Path, flags uint32, created bool) (*File, error) {
+func tryOpen(c Caller, p Path, flags uint32, created bool) (_ *File, err error) {
 	d := p.Dentry
 	if flags&unix.O_DIRECTORY != 0 && !d.isDir() {
 		if d.typ == unix.S_IFLNK && flags&unix.O_PATH == 0 {
@@ -299,6 +299,7 @@ func tryOpen(c Caller, p Path, flags uint32, created bool) (*File, error) {
 		return nil, unix.EINVAL
 	}
 	f := NewFile(p, d.inode, nil, flags)
+	defer f.uncount(&err)
 	if err := f.getWrite(); err != nil {
 		return nil, err
 	}
@@ -392,7 +393,7 @@ func OpenExec(c Caller, dir *File, path string, flags int) (*File, error) {
 	return f, nil
 }
 
-func openExec(c Caller, p Path) (*File, error) {
+func openExec(c Caller, p Path) (_ *File, err error) {
 	d := p.Dentry
 	if d.typ == unix.S_IFLNK {
 		return nil, unix.ELOOP
@@ -404,6 +405,7 @@ func openExec(c Caller, p Path) (*File, error) {
 		return nil, err
 	}
 	f := NewFile(p, d.inode, nil, unix.O_RDONLY|oLargefile)
+	defer f.uncount(&err)
 	if err := DenyWrite(f); err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs/vfstest"
@@ -437,6 +438,57 @@ func TestLocks(t *testing.T) {
 	}
 }
 
+// Large tables are not made when kernel memory is short, and what they take is given back.
+func TestFDTableMemory(t *testing.T) {
+	c := newCaller(t)
+	c.Limits = map[int]uint64{unix.RLIMIT_NOFILE: 1 << 20}
+	build(t, c, "f")
+	f, err := open(c, "f", unix.O_RDONLY, 0)
+	must(t, err)
+	before, files := kmem.Bytes(), vfs.OpenFiles()
+	tab := vfs.NewFDTable()
+	must(t, tab.Dup3(c, f, 1<<20-1, false))
+	if n := kmem.Bytes() - before; n < 8<<20 {
+		t.Errorf("a table for a million files takes %d bytes", n)
+	}
+	kmem.SetLimit(kmem.Bytes())
+	defer kmem.SetLimit(0)
+	_, err = tab.Copy()
+	want(t, "copy", err, unix.ENOMEM)
+	small := vfs.NewFDTable()
+	want(t, "dup2 far away", small.Dup3(c, f, 100000, false), unix.ENOMEM)
+	must(t, small.Dup3(c, f, 100, false))
+	small.DecRef(c)
+	tab.DecRef(c)
+	if n := kmem.Bytes(); n != before {
+		t.Errorf("%d bytes are left", n-before)
+	}
+	f.DecRef()
+	if n := vfs.OpenFiles(); n != files-1 {
+		t.Errorf("%d files are counted, want %d", n, files-1)
+	}
+}
+
+// More files than file-max are for CAP_SYS_ADMIN only; an open that fails does not count.
+func TestFileMax(t *testing.T) {
+	c := newCaller(t)
+	build(t, c, "0666:f")
+	tab := vfs.NewFDTable()
+	defer tab.DecRef(c)
+	_, err := open(c, "f", unix.O_RDONLY|unix.O_NOATIME|unix.O_DIRECTORY, 0)
+	want(t, "open", err, unix.ENOTDIR)
+	old := vfs.MaxFiles.Swap(vfs.OpenFiles())
+	defer vfs.MaxFiles.Store(old)
+	f, err := open(c, "f", unix.O_RDONLY, 0)
+	must(t, err)
+	_, err = tab.Install(c.As(10, 10), f, 0, false)
+	want(t, "install", err, unix.ENFILE)
+	_, err = tab.Install(c, f, 0, false)
+	must(t, err)
+	_, err = tab.Install(c.As(10, 10), f.IncRef(), 0, false)
+	want(t, "dup", err, nil)
+}
+
 func TestFDTable(t *testing.T) {
 	c := newCaller(t)
 	build(t, c, "f")
@@ -450,22 +502,21 @@ func TestFDTable(t *testing.T) {
 			t.Fatalf("%d: %d %v", i, fd, err)
 		}
 	}
-	_, err = tab.Dup(c, f, 0, false)
+	_, err = tab.Install(c, f, 0, false)
 	want(t, "full", err, unix.EMFILE)
 	must(t, tab.Close(c, 70))
 	must(t, tab.Close(c, 3))
 	want(t, "close twice", tab.Close(c, 3), unix.EBADF)
 	for _, wanted := range []int32{3, 70} {
-		if fd, err := tab.Dup(c, f, 0, false); fd != wanted || err != nil {
+		if fd, err := tab.Install(c, f.IncRef(), 0, false); fd != wanted || err != nil {
 			t.Errorf("lowest: %d %v, want %d", fd, err, wanted)
 		}
 	}
-	_, err = tab.Dup(c, f, 200, false)
-	want(t, "minimum at the limit", err, unix.EINVAL)
 	want(t, "dup3 beyond", tab.Dup3(c, f, 200, false), unix.EBADF)
 	must(t, tab.Dup3(c, f, 5, true))
 	tab.CloseRange(c, 100, 1<<31, false)
-	n := tab.Copy()
+	n, err := tab.Copy()
+	must(t, err)
 	n.CloseOnExec(c)
 	if n.Count() != 51 || tab.Count() != 100 { // 3 became inheritable
 		t.Errorf("%d and %d open", n.Count(), tab.Count())
@@ -511,7 +562,9 @@ func TestFDTableRace(t *testing.T) {
 						f.DecRef()
 					}
 				case 3:
-					tab.Copy().DecRef(c)
+					if n, err := tab.Copy(); err == nil {
+						n.DecRef(c)
+					}
 				}
 			}
 		})

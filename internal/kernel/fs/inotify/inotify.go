@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 	"github.com/user-mode-linux/linux/internal/kernel/ktime"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
@@ -71,6 +72,9 @@ func (e *event) size() int {
 	return headLen + (len(e.name)+headLen)&^(headLen-1)
 }
 
+// cost is about how much memory a queued event takes.
+func (e *event) cost() int { return 64 + len(e.name) }
+
 func (e *event) encode() []byte {
 	b := make([]byte, e.size())
 	binary.LittleEndian.PutUint32(b, uint32(e.wd))
@@ -96,6 +100,7 @@ type Instance struct {
 	mu       sync.Mutex
 	queue    []event
 	overflow bool // the last event queued is an overflow
+	released bool // nobody reads any more
 }
 
 // New makes an inotify file; flags are IN_NONBLOCK. EMFILE if the user has too many.
@@ -293,10 +298,10 @@ func (in *Instance) queueEvent(e event) {
 	in.mu.Lock()
 	n := len(in.queue)
 	switch {
-	case n > 0 && in.queue[n-1] == e:
+	case in.released, n > 0 && in.queue[n-1] == e:
 		in.mu.Unlock()
 		return
-	case n >= MaxQueuedEvents:
+	case n >= MaxQueuedEvents, kmem.Full():
 		if in.overflow {
 			in.mu.Unlock()
 			return
@@ -305,6 +310,7 @@ func (in *Instance) queueEvent(e event) {
 		e = event{wd: -1, mask: unix.IN_Q_OVERFLOW}
 	}
 	in.queue = append(in.queue, e)
+	kmem.Add(e.cost())
 	in.mu.Unlock()
 	in.q.Notify(wait.In | wait.RdNorm)
 }
@@ -334,6 +340,7 @@ func (in *Instance) Read(c vfs.Caller, f *vfs.File, dst *uio.Dst, _ int64) (int,
 			}
 			return 0, unix.EINVAL
 		}
+		kmem.Add(-e.cost())
 		in.queue[0] = event{}
 		in.queue = in.queue[1:]
 		if len(in.queue) == 0 {
@@ -406,6 +413,12 @@ func (in *Instance) Release(*vfs.File) {
 	for _, w := range ended {
 		w.at.Put()
 	}
+	in.mu.Lock()
+	for i := range in.queue {
+		kmem.Add(-in.queue[i].cost())
+	}
+	in.queue, in.released = nil, true
+	in.mu.Unlock()
 }
 
 // FdInfo is the lines of /proc/<pid>/fdinfo.

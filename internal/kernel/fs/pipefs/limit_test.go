@@ -5,17 +5,17 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/user-mode-linux/linux/internal/kernel/mm"
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 )
 
 // While kernel memory is short a pipe has one page, and its pages are given back with it.
 func TestRingWithoutMemory(t *testing.T) {
-	before := mm.KernelBytes()
-	mm.LimitKernel(before + 1)
-	mm.AddKernel(1)
-	defer mm.LimitKernel(0)
-	defer mm.AddKernel(-1)
+	before := kmem.Bytes()
+	kmem.SetLimit(before + 1)
+	kmem.Add(1)
+	defer kmem.SetLimit(0)
+	defer kmem.Add(-1)
 	p := NewPipe()
 	data := make([]byte, 3*pageSize)
 	n, err := p.fill(uio.FromBytes(data), false, true)

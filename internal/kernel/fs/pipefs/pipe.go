@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 	"github.com/user-mode-linux/linux/internal/kernel/ktime"
-	"github.com/user-mode-linux/linux/internal/kernel/mm"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 	"github.com/user-mode-linux/linux/internal/kernel/wait"
@@ -283,7 +283,7 @@ func (e *end) Release(f *vfs.File) {
 	gone := p.readers == 0 && p.writers == 0
 	if gone {
 		// A FIFO that nobody has open loses its data; it may be opened again.
-		mm.AddKernel(-len(p.slots) * pageSize)
+		kmem.Add(-len(p.slots) * pageSize)
 		p.ring = ring{max: p.max}
 	}
 	p.mu.Unlock()

@@ -4,7 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
-	"github.com/user-mode-linux/linux/internal/kernel/mm"
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 )
 
@@ -43,12 +43,12 @@ func (r *ring) reserve(want int) {
 	if want <= len(r.slots) {
 		return
 	}
-	if len(r.slots) > 0 && mm.KernelFull() {
+	if len(r.slots) > 0 && kmem.Full() {
 		r.max = len(r.slots) // pipes stay as they are while memory is short
 		return
 	}
 	n := max(want, 4*len(r.slots))
-	if mm.KernelFull() {
+	if kmem.Full() {
 		n = 1
 	}
 	r.resize(min(n, r.max))
@@ -56,7 +56,7 @@ func (r *ring) reserve(want int) {
 
 // resize moves the contents to a new buffer of n slots; n is at least used.
 func (r *ring) resize(n int) {
-	mm.AddKernel((n - len(r.slots)) * pageSize)
+	kmem.Add((n - len(r.slots)) * pageSize)
 	buf, slots := make([]byte, n*pageSize), make([]slot, n)
 	for i := range r.used {
 		j := r.at(i)
@@ -213,7 +213,7 @@ func (r *ring) setMax(n int) error {
 	if n < r.used {
 		return unix.EBUSY
 	}
-	if n > r.max && mm.KernelFull() {
+	if n > r.max && kmem.Full() {
 		return unix.EPERM
 	}
 	if n < len(r.slots) {

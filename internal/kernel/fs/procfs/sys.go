@@ -205,9 +205,9 @@ func (fs *FS) addSysRandom(d *pseudo.Dir) {
 }
 
 func (fs *FS) addSysFS(d *pseudo.Dir) {
-	kept(d, "file-max", math.MaxInt64, 0, math.MaxInt64)
+	addNumber(d, "file-max", 0, math.MaxInt64, vfs.MaxFiles.Load, func(v int64) error { vfs.MaxFiles.Store(v); return nil })
 	d.AddFile("file-nr", 0o444, func(_ vfs.Caller, w *bytes.Buffer) error {
-		fmt.Fprintf(w, "%d\t0\t%d\n", fs.openFiles(), int64(math.MaxInt64))
+		fmt.Fprintf(w, "%d\t0\t%d\n", vfs.OpenFiles(), vfs.MaxFiles.Load())
 		return nil
 	}, nil)
 	d.AddText("inode-nr", "0\t0\n")
@@ -237,20 +237,6 @@ func (fs *FS) addSysFS(d *pseudo.Dir) {
 	kept(in, "max_user_instances", 128, 0, math.MaxInt32)
 	kept(in, "max_user_watches", 65536, 0, math.MaxInt32)
 	kept(in, "max_queued_events", 16384, 0, math.MaxInt32)
-}
-
-// openFiles counts the descriptors of all processes.
-func (fs *FS) openFiles() (n int) {
-	seen := map[*vfs.FDTable]bool{}
-	for _, g := range fs.k.Groups() {
-		if l := g.Leader(); l != nil {
-			if t := l.Files(); t != nil && !seen[t] {
-				seen[t] = true
-				t.Range(func(int32, *vfs.File, bool) bool { n++; return true })
-			}
-		}
-	}
-	return n
 }
 
 func (fs *FS) addSysVM(d *pseudo.Dir) {

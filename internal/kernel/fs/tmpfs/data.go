@@ -430,6 +430,7 @@ func (f *file) Release(*vfs.File) {
 	in.data.opens--
 	if in.data.opens == 0 {
 		in.freeData()
+		in.freeExtra()
 	}
 	in.mu.Unlock()
 }

@@ -34,6 +34,8 @@ type inode struct {
 	attr   vfs.Attr          // guarded by mu, except Ino and Rdev, which are immutable
 	xattrs map[string][]byte // guarded by mu
 
+	xattrSize int // bytes of xattrs; guarded by mu
+
 	// A directory. Guarded by mu; changed only with the vfs's directory lock too.
 	entries map[string]*entry
 	order   []*entry // by cookie, with removed ones
@@ -236,10 +238,17 @@ func (in *inode) Mkdir(c vfs.Caller, name string, mode uint32) (vfs.Inode, error
 
 // Symlink makes a symbolic link.
 func (in *inode) Symlink(c vfs.Caller, name, target string) (vfs.Inode, error) {
-	return in.result(in.create(c, name, unix.S_IFLNK|0o777, func(k *inode) {
+	if err := chargeExtra(len(target)); err != nil {
+		return nil, err
+	}
+	k, err := in.create(c, name, unix.S_IFLNK|0o777, func(k *inode) {
 		k.target = strings.Clone(target)
 		k.attr.Size = int64(len(target))
-	}))
+	})
+	if err != nil {
+		_ = chargeExtra(-len(target)) // giving back does not fail
+	}
+	return in.result(k, err)
 }
 
 // result keeps a nil *inode from becoming an interface that is not nil.
@@ -263,7 +272,7 @@ func (in *inode) Link(_ vfs.Caller, old vfs.Inode, name string) error {
 	}
 	k.mu.Lock()
 	if k.attr.Nlink == 0 {
-		in.sb.inodes.Add(-1) // made by O_TMPFILE: has been charged
+		in.sb.freeInodes(1) // made by O_TMPFILE: has been charged
 	}
 	k.attr.Nlink++
 	k.attr.Ctime = now()
@@ -280,7 +289,7 @@ func (in *inode) unlink(n uint32) {
 	more := in.attr.Nlink > 0
 	in.mu.Unlock()
 	if more {
-		in.sb.inodes.Add(-1)
+		in.sb.freeInodes(1)
 	}
 }
 
@@ -386,11 +395,18 @@ func (in *inode) Forget() {
 	gone := in.attr.Nlink == 0
 	if gone {
 		in.freeData()
+		in.freeExtra()
 	}
 	in.mu.Unlock()
 	if gone {
-		in.sb.inodes.Add(-1)
+		in.sb.freeInodes(1)
 	}
+}
+
+// freeExtra forgets the attributes of an inode that goes, and what it was charged for besides its pages. The caller holds mu.
+func (in *inode) freeExtra() {
+	_ = chargeExtra(-len(in.target) - in.xattrSize) // giving back does not fail
+	in.xattrs, in.xattrSize = nil, 0
 }
 
 // Getxattr returns an attribute.
@@ -430,16 +446,17 @@ func (in *inode) Setxattr(_ vfs.Caller, name string, value []byte, flags int) er
 	if !ok && flags&unix.XATTR_REPLACE != 0 {
 		return unix.ENODATA
 	}
-	total := len(name) + len(value)
+	more := len(name) + len(value)
 	if ok {
-		total -= len(name) + len(old)
+		more -= len(name) + len(old)
 	}
-	for n, v := range in.xattrs {
-		total += len(n) + len(v)
-	}
-	if total > maxXattrs {
+	if in.xattrSize+more > maxXattrs {
 		return unix.ENOSPC
 	}
+	if err := chargeExtra(more); err != nil {
+		return err
+	}
+	in.xattrSize += more
 	if in.xattrs == nil {
 		in.xattrs = make(map[string][]byte)
 	}
@@ -463,10 +480,13 @@ func (in *inode) Removexattr(_ vfs.Caller, name string) error {
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if _, ok := in.xattrs[name]; !ok {
+	old, ok := in.xattrs[name]
+	if !ok {
 		return unix.ENODATA
 	}
 	delete(in.xattrs, name)
+	in.xattrSize -= len(name) + len(old)
+	_ = chargeExtra(-len(name) - len(old)) // giving back does not fail
 	in.publish()
 	in.attr.Ctime = now()
 	return nil

@@ -35,7 +35,22 @@ var (
 	TotalPages uint64
 )
 
-var used atomic.Int64 // pages of all instances
+var (
+	used  atomic.Int64 // pages of all instances
+	extra atomic.Int64 // bytes that inodes, links and attributes of all instances take besides
+)
+
+// inodeCost is about how many bytes an inode takes, with its name and what the vfs keeps of it.
+const inodeCost = 1024
+
+// chargeExtra books n bytes besides pages: ENOSPC if they would not fit into the machine.
+func chargeExtra(n int) error {
+	if e := extra.Add(int64(n)); n > 0 && TotalPages > 0 && used.Load()+e/pageSize > int64(TotalPages) {
+		extra.Add(-int64(n))
+		return unix.ENOSPC
+	}
+	return nil
+}
 
 // Usage is the memory that all files hold, in bytes (Shmem of /proc/meminfo).
 func Usage() uint64 {
@@ -47,7 +62,7 @@ func Usage() uint64 {
 		in.recount()
 		in.mu.Unlock()
 	}
-	return uint64(max(used.Load(), 0)) * pageSize
+	return uint64(max(used.Load(), 0))*pageSize + uint64(max(extra.Load(), 0))
 }
 
 // shared has the inodes whose pages are in host memory objects, where guests add pages without a call.
@@ -126,6 +141,7 @@ func newSuper(t *vfs.FilesystemType, o options, ram bool) *superBlock {
 	sb.root.attr.Size = 2 * direntSize
 	sb.root.parent = sb.root
 	sb.inodes.Add(1)
+	extra.Add(inodeCost)
 	return sb
 }
 
@@ -296,8 +312,10 @@ func (sb *superBlock) Release() {
 		}
 		in.entries, in.order = nil, nil
 		in.freeData()
+		in.freeExtra()
 		in.mu.Unlock()
 	}
+	sb.freeInodes(sb.inodes.Load())
 }
 
 // charge takes n pages: ENOSPC beyond a limit.
@@ -321,9 +339,18 @@ func (sb *superBlock) charge(n int64) error {
 
 // chargeInode takes one inode.
 func (sb *superBlock) chargeInode() error {
+	if err := chargeExtra(inodeCost); err != nil {
+		return err
+	}
 	if m := sb.maxInodes.Load(); sb.inodes.Add(1) > m && m > 0 {
-		sb.inodes.Add(-1)
+		sb.freeInodes(1)
 		return unix.ENOSPC
 	}
 	return nil
+}
+
+// freeInodes gives n inodes back.
+func (sb *superBlock) freeInodes(n int64) {
+	sb.inodes.Add(-n)
+	extra.Add(-n * inodeCost)
 }

@@ -285,8 +285,44 @@ func TestTreeModel(t *testing.T) {
 	})
 }
 
+// filePages is how many pages files hold.
+func filePages() int64 { Usage(); return used.Load() }
+
+// Inodes, links and attributes count as memory, too, and give it back.
+func TestExtra(t *testing.T) {
+	c := mount(t, "")
+	before := extra.Load()
+	create(t, c, "f").DecRef()
+	must(t, vfs.Symlink(c, strings.Repeat("x", 4000), nil, "ln"))
+	must(t, vfs.Setxattr(c, nil, "f", 0, "user.a", make([]byte, 5000), 0))
+	must(t, vfs.Setxattr(c, nil, "f", 0, "user.a", make([]byte, 6000), 0))
+	must(t, vfs.Link(c, nil, "f", nil, "g", 0))
+	if n, want := extra.Load()-before, int64(3*inodeCost+4000+6000+len("user.a")); n != want {
+		t.Errorf("%d bytes, want %d", n, want)
+	}
+	must(t, vfs.Removexattr(c, nil, "g", 0, "user.a"))
+	must(t, vfs.Setxattr(c, nil, "f", 0, "user.b", make([]byte, 100), 0))
+	for _, name := range []string{"f", "g", "ln"} {
+		must(t, vfs.Unlink(c, nil, name))
+	}
+	vfs.ShrinkDcache(1000)
+	if n := extra.Load() - before; n != 0 {
+		t.Errorf("%d bytes are left", n)
+	}
+	old := TotalPages
+	defer func() { TotalPages = old }()
+	TotalPages = uint64(filePages() + extra.Load()/pageSize + 2)
+	var err error
+	for i := 0; i < 100 && err == nil; i++ {
+		err = vfs.Mkdir(c, nil, fmt.Sprint(i), 0o755)
+	}
+	if err != unix.ENOSPC {
+		t.Errorf("more directories than fit: %v", err)
+	}
+}
+
 func TestLimits(t *testing.T) {
-	before := Usage()
+	before := filePages()
 	c := mount(t, "size=16k,nr_inodes=4")
 	f := create(t, c, "f")
 	big := make([]byte, 20<<10)
@@ -299,8 +335,8 @@ func TestLimits(t *testing.T) {
 	if _, err := vfs.Pwrite(c, f, uio.FromBytes(big[:100]), 50); err != nil {
 		t.Errorf("write to what is there: %v", err)
 	}
-	if Usage() != before+16<<10 {
-		t.Errorf("usage %d", Usage()-before)
+	if filePages() != before+4 {
+		t.Errorf("%d pages", filePages()-before)
 	}
 	if err := vfs.Fallocate(c, f, 0, 0, 1<<40); err != unix.ENOSPC {
 		t.Errorf("fallocate: %v", err)
@@ -340,8 +376,8 @@ func TestLimits(t *testing.T) {
 	write.DecRef()
 	must(t, vfs.Chdir(c, "/"))
 	must(t, vfs.Umount(c, "/t", 0))
-	if Usage() != before {
-		t.Errorf("%d bytes in use after umount", Usage()-before)
+	if filePages() != before {
+		t.Errorf("%d pages in use after umount", filePages()-before)
 	}
 }
 
@@ -369,7 +405,7 @@ func TestSparse(t *testing.T) {
 }
 
 func TestMemfdSeals(t *testing.T) {
-	before := Usage()
+	before := filePages()
 	c := mount(t, "")
 	f, err := NewMemfd(c, "test", unix.MFD_ALLOW_SEALING)
 	must(t, err)
@@ -411,8 +447,8 @@ func TestMemfdSeals(t *testing.T) {
 		t.Errorf("seal after SEAL_SEAL: %v", err)
 	}
 	f.DecRef()
-	if Usage() != before {
-		t.Errorf("%d bytes in use", Usage()-before)
+	if filePages() != before {
+		t.Errorf("%d pages in use", filePages()-before)
 	}
 	f, err = NewMemfd(c, "plain", 0)
 	must(t, err)

@@ -4,7 +4,7 @@ import (
 	"math/bits"
 	"sync"
 
-	"github.com/user-mode-linux/linux/internal/kernel/mm"
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 	"github.com/user-mode-linux/linux/internal/kernel/wait"
 )
@@ -115,13 +115,13 @@ func (q *queue) popLocked() *packet {
 
 // addCharge adds to what s has in queues.
 func (s *Socket) addCharge(n int) {
-	mm.AddKernel(n)
+	kmem.Add(n)
 	s.inFlight.Add(int64(n))
 }
 
 // uncharge takes some of it back and tells writers when the socket becomes writable.
 func (s *Socket) uncharge(n int) {
-	mm.AddKernel(-n)
+	kmem.Add(-n)
 	snd := s.sndbuf.Load()
 	left := s.inFlight.Add(-int64(n))
 	if left*4 <= snd && (left+int64(n))*4 > snd {

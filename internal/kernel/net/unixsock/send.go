@@ -5,8 +5,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 	"github.com/user-mode-linux/linux/internal/kernel/ktime"
-	"github.com/user-mode-linux/linux/internal/kernel/mm"
 	"github.com/user-mode-linux/linux/internal/kernel/net/socket"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
@@ -178,7 +178,7 @@ func (s *Socket) sendChunk(c vfs.Caller, peer *Socket, ct *control, src *uio.Src
 			return k, err
 		}
 	}
-	if mm.KernelFull() {
+	if kmem.Full() {
 		return 0, unix.ENOBUFS
 	}
 	p := newPacket(n)
@@ -262,7 +262,7 @@ func (s *Socket) sendPacket(c vfs.Caller, m *socket.Msg, ct *control, src *uio.S
 	if err := s.room(c, nonblock, t); err != nil {
 		return 0, err
 	}
-	if mm.KernelFull() {
+	if kmem.Full() {
 		return 0, unix.ENOBUFS
 	}
 	p := newPacket(n)
