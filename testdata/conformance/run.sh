@@ -2,23 +2,29 @@
 # run.sh KERNEL IMAGE [WORK]: run other people's test suites in a guest and compare with the results of real UML in
 # $REFERENCE (files posixtestsuite-uml61.txt and cpython-uml61.txt), if that is set.
 #
-# KERNEL is the program under test, IMAGE an ext4 image of Debian 12 with python3 and the Go standard library's test
-# binaries in /gt (built with CGO_ENABLED=0 go test -c, named by path with underscores) and their sources in
-# /usr/local/go/src. It is mounted read-only. WORK keeps what is built: about 3 GB.
+# KERNEL is the program under test, IMAGE an ext4 image of Debian 12 with python3 (make image). Guests run without privileges, on a
+# layer above the image, and the tests in /var/tmp, which is on ext4. WORK keeps what is built: about 5 GB.
 #
-# STEPS chooses from: go posix pts python. The suites come from Debian (posixtestsuite needs a deb-src entry,
-# libpython3.11-testsuite) and from the Go module github.com/hanwen/go-fuse/v2.
+# STEPS chooses from: go posix pts python. The suites are the Go toolchain's own tests, Debian packages (posixtestsuite needs a
+# deb-src entry, libpython3.11-testsuite) and the Go module github.com/hanwen/go-fuse/v2.
 set -eu
 kernel=$(realpath "$1") image=$(realpath "$2") work=${3:-/var/tmp/conformance}
 here=$(dirname "$(realpath "$0")")
 mkdir -p "$work"
 cd "$work"
+work=$PWD
 
-# guest COMMAND [OPTION...] runs a command in a guest.
+# guest COMMAND [OPTION...] runs a command in a guest, as nobody if the caller is root.
 guest() {
-	local command=$1
+	local command=$1 dir as=
 	shift
-	"$kernel" quiet mem=4G ubd0r="$image" "$@" exec="$command"
+	dir=$(mktemp -d)
+	if [ "$(id -u)" = 0 ]; then
+		chown nobody "$dir"
+		as="setpriv --reuid nobody --clear-groups --no-new-privs"
+	fi
+	HOME=$dir $as "$kernel" quiet mem=2G ubd0="$dir/layer,$image" rw "$@" exec="export HOME=/root TMPDIR=/var/tmp LANG=C.UTF-8 TERM=linux; $command"
+	rm -rf "$dir"
 }
 
 # disk DIR FILE MB makes an image of a directory.
@@ -31,14 +37,25 @@ compare() {
 }
 
 step_go() {
-	guest 'export GOROOT=/usr/local/go PATH=$PATH:/usr/local/go/bin
-		for f in /gt/*.test; do
-			n=${f##*/} p=$(echo ${n%.test} | tr _ /)
-			cd $GOROOT/src/$p 2>/dev/null || cd /tmp
-			timeout 400 $f -test.short -test.v > /tmp/out 2>&1; rc=$?
-			echo "$p rc=$rc pass=$(grep -c -- "--- PASS" /tmp/out) fail=$(grep -c -- "--- FAIL" /tmp/out)"
-			grep -- "--- FAIL" /tmp/out || true
-		done' | tee go.out
+	local packages=${PACKAGES:-archive/tar archive/zip bufio bytes compress/gzip context crypto/rand crypto/x509 database/sql
+		debug/buildinfo debug/elf embed encoding/binary encoding/gob encoding/json expvar flag fmt hash/crc32 html/template
+		internal/poll internal/runtime/syscall/linux internal/syscall/unix io io/fs io/ioutil log log/slog log/syslog maps math
+		math/rand mime mime/multipart net net/mail net/netip net/textproto net/url os os/exec os/exec/internal/fdtest os/signal
+		os/user path path/filepath reflect runtime runtime/debug runtime/metrics runtime/pprof runtime/trace slices sort strconv
+		strings sync sync/atomic syscall testing testing/fstest testing/iotest text/template time unique}
+	if [ ! -e go.img ]; then
+		mkdir -p go
+		for p in $packages; do CGO_ENABLED=0 go test -c -o "go/$(echo $p | tr / _).test" $p; done
+		disk go go.img 1200
+		disk "$(go env GOROOT)" goroot.img 700
+	fi
+	guest 'mount -o ro /dev/ubdb /mnt; mount -o ro /dev/ubdc /opt; export GOROOT=/opt PATH=$PATH:/opt/bin
+		for p in '"$(echo $packages)"'; do
+			cd /opt/src/$p
+			timeout 400 /mnt/$(echo $p | tr / _).test -test.short -test.v >/tmp/out 2>&1; rc=$?
+			echo "$p rc=$rc pass=$(grep -c -e "--- PASS" /tmp/out) fail=$(grep -c -e "--- FAIL" /tmp/out)"
+			grep -e "--- FAIL" -e "^panic" -e "^fatal" /tmp/out || true
+		done' ubd1r="$work/go.img" ubd2r="$work/goroot.img" | tee go.out
 }
 
 step_posix() {
@@ -52,10 +69,11 @@ step_posix() {
 	(cd posix && go mod tidy && CGO_ENABLED=0 go test -c -o bin/posix.test .)
 	disk posix/bin posix.img 32
 	guest 'mount -t ext4 -o ro /dev/ubdb /mnt
-		for d in /tmp /dev /dev/shm; do
+		mkdir -p /tmp/x; mount -t tmpfs x /tmp/x
+		for d in /var/tmp /tmp/x /dev/shm; do
 			echo "== $d"
 			POSIXTEST_DIR=$d /mnt/posix.test -test.v 2>&1 | grep -e "--- FAIL" -e "--- SKIP" -e "^ok" -e "^PASS"
-		done' ubd1r=posix.img | tee posix.out
+		done' ubd1r="$work/posix.img" | tee posix.out
 }
 
 step_pts() {
@@ -69,8 +87,10 @@ step_pts() {
 		(cd "$here" && CGO_ENABLED=0 go build -o "$work/pts/bin/ptsrun" ./ptsrun)
 		disk pts/bin pts.img 1800
 	fi
-	guest 'mount -t ext4 -o ro /dev/ubdb /mnt; ulimit -c 0; /mnt/ptsrun -j 5 /mnt' ubd1r=pts.img | tee pts.out
-	compare posixtestsuite-uml61.txt pts.out
+	guest 'mount -t ext4 -o ro /dev/ubdb /mnt; ulimit -c 0; /mnt/ptsrun -j 5 /mnt' ubd1r="$work/pts.img" | tee pts-ext4.out
+	compare posixtestsuite-uml61.txt pts-ext4.out
+	guest 'mount -t ext4 -o ro /dev/ubdb /mnt; ulimit -c 0; TMPDIR=/dev/shm /mnt/ptsrun -j 5 /mnt' ubd1r="$work/pts.img" | tee pts-tmpfs.out
+	compare posixtestsuite-uml61.txt pts-tmpfs.out
 }
 
 step_python() {
@@ -85,13 +105,13 @@ step_python() {
 			cp -a x/usr/lib/python3.11/test/. test/)
 		disk python/test python.img 400
 	fi
-	guest 'mount -t ext4 -o ro /dev/ubdb /usr/lib/python3.11/test; mkdir /tmp/w; cd /tmp/w; export LANG=C.UTF-8 TERM=linux
+	guest 'mount -t ext4 -o ro /dev/ubdb /usr/lib/python3.11/test; mkdir /var/tmp/w; cd /var/tmp/w
 		for m in '"$(echo $modules)"'; do
 			timeout -s KILL 500 python3 -m test -v --timeout 400 $m > /tmp/out 2>&1 < /dev/null; rc=$?
 			echo "## $m rc=$rc"
 			sed -n "s/^\(test[^ ]*\) (\(.*\)) \.\.\. .*\(ok\|FAIL\|ERROR\)$/$m \2 \3/p" /tmp/out
 			sed "s/^/# /" /tmp/out
-		done' ubd1r=python.img | tee python.out | grep '^##'
+		done' ubd1r="$work/python.img" | tee python.out | grep '^##'
 	[ -n "${REFERENCE:-}" ] || return 0
 	echo "## fails or errors here and ok on real UML:"
 	awk 'FNR == NR { if ($3 == "ok") ref[$2] = 1; next } !/^#/ && $3 != "ok" && ($2 in ref)' "$REFERENCE/cpython-uml61.txt" python.out
