@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,7 +39,7 @@ func installLinks(args []string) int {
 }
 
 // initMain is process 1 of the built-in root: it mounts what a system has, sets lo up, keeps a shell on the console and collects
-// orphans. When the shell ends, so does the system.
+// orphans. When the shell ends, so does the system, unless users of the console come and go.
 func initMain([]string) int {
 	if os.Getpid() != 1 {
 		return fail(errors.New("must be process 1"))
@@ -75,24 +76,48 @@ func initMain([]string) int {
 		restart(unix.LINUX_REBOOT_CMD_RESTART)
 	}()
 
-	shell, err := startShell(true)
-	if err != nil {
-		shell, err = startShell(false)
-	}
-	if err != nil {
-		return fail(err)
-	}
 	for {
-		var ws unix.WaitStatus
-		pid, err := unix.Wait4(-1, &ws, 0, nil)
-		if err == unix.EINTR {
-			continue
+		began := time.Now()
+		shell, err := startShell(true)
+		if err != nil {
+			shell, err = startShell(false)
 		}
-		if err != nil || pid == shell {
-			break
+		if err != nil {
+			return fail(err)
+		}
+		for {
+			var ws unix.WaitStatus
+			pid, err := unix.Wait4(-1, &ws, 0, nil)
+			if err == unix.EINTR {
+				continue
+			}
+			if err != nil || pid == shell {
+				break
+			}
+		}
+		if !usersComeAndGo() {
+			return halt(nil)
+		}
+		time.Sleep(time.Until(began.Add(time.Second))) // one that cannot even begin
+	}
+}
+
+// usersComeAndGo tells whether the console is a telnet port: what looks like an end of file there is the end of a user, or a scan of
+// the port, and not of the system.
+func usersComeAndGo() bool {
+	text, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return false
+	}
+	all, first := "", ""
+	for _, word := range strings.Fields(string(text)) {
+		if v, ok := strings.CutPrefix(word, "con="); ok {
+			all = v
+		} else if v, ok := strings.CutPrefix(word, "con0="); ok {
+			first = v
 		}
 	}
-	return halt(nil)
+	return strings.HasPrefix(first, "port:") || first == "" && strings.HasPrefix(all, "port:")
 }
 
 // loopbackUp sets the loopback device up (netdevice(7)).

@@ -40,6 +40,18 @@ func startGuest(t *testing.T, args ...string) *testGuest {
 // startGuestWith hands it descriptors from 3 on, which are closed here.
 func startGuestWith(t *testing.T, files []*os.File, args ...string) *testGuest {
 	t.Helper()
+	g := newGuest(t, args...)
+	g.cmd.ExtraFiles = files
+	g.start()
+	for _, f := range files {
+		f.Close()
+	}
+	return g
+}
+
+// newGuest is a guest that has not been started.
+func newGuest(t *testing.T, args ...string) *testGuest {
+	t.Helper()
 	if userland() == nil {
 		t.Skip("the built-in root was not built")
 	}
@@ -48,16 +60,16 @@ func startGuestWith(t *testing.T, files []*os.File, args ...string) *testGuest {
 	g.cmd = exec.Command("/proc/self/exe", append([]string{"quiet", "umid=box", "timeout=100"}, args...)...)
 	g.cmd.Env = append(os.Environ(), runLinux+"=1", "HOME="+home)
 	g.cmd.Stdout, g.cmd.Stderr = &g.out, &g.out
-	g.cmd.ExtraFiles = files
+	return g
+}
+
+func (g *testGuest) start() {
+	g.t.Helper()
 	if err := g.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		f.Close()
+		g.t.Fatal(err)
 	}
 	go func() { g.done <- g.cmd.Wait() }()
-	t.Cleanup(func() { _ = g.cmd.Process.Kill() })
-	return g
+	g.t.Cleanup(func() { _ = g.cmd.Process.Kill() })
 }
 
 // where waits until a line is on the host.
@@ -205,7 +217,11 @@ func TestConsoleOnPort(t *testing.T) {
 	for end := time.Now().Add(patience); ; {
 		u, _ := connect(t, where)
 		if served(u) {
+			// An end of file, however it is sent, is not the end of the system.
 			u.types("echo $((6*7))", "\r\n42\r\n")
+			u.types("\xff\xec", "~ # ")
+			u.types("\x04", "~ # ")
+			u.types("until echo $((7*7)); do :; done", "\r\n49\r\n")
 			u.types(off, "\r\noff")
 			break
 		}

@@ -9,6 +9,9 @@ import (
 
 // Telnet commands and options (RFC 854, 857, 858, 856, 1073, 1184).
 const (
+	cmdEOF  = 236
+	cmdSUSP = 237
+	cmdABRT = 238
 	cmdSE   = 240
 	cmdBRK  = 243
 	cmdIP   = 244
@@ -251,8 +254,15 @@ func (t *telnetConn) command(c byte) (byte, bool) {
 		t.state, t.sub = stSub, t.sub[:0]
 	case cmdBRK:
 		t.onBreak()
+	// The usual characters: the guest's settings are not for the line to know.
+	case cmdEOF:
+		return 0x04, true
+	case cmdSUSP:
+		return 0x1a, true
+	case cmdABRT:
+		return 0x1c, true
 	case cmdIP:
-		return 0x03, true // the usual characters: the guest's settings are not for the line to know
+		return 0x03, true
 	case cmdEC:
 		return 0x7f, true
 	case cmdEL:

@@ -101,6 +101,42 @@ func TestRTC(t *testing.T) {
 		t.Error(err)
 	}
 	r.Release(f)
+	// Periodic interrupts.
+	set := func(cmd uint32, arg uint64) error { _, err := r.Ioctl(c, f, cmd, arg); return err }
+	if err := set(unix.RTC_IRQP_SET, 65); err != unix.EACCES {
+		t.Error(err)
+	}
+	c.cred = root().cred
+	for _, bad := range []uint64{0, 8193, 1 << 40} {
+		if err := set(unix.RTC_IRQP_SET, bad); err != unix.EINVAL {
+			t.Error(bad, err)
+		}
+	}
+	if err := set(unix.RTC_IRQP_SET, 1024); err != nil {
+		t.Error(err)
+	}
+	if err := set(unix.RTC_IRQP_READ, 0x1000); err != nil || binary.LittleEndian.Uint64(c.mem[:]) != 1024 {
+		t.Error(err, c.mem[:8])
+	}
+	if err := set(unix.RTC_PIE_ON, 0); err != nil {
+		t.Error(err)
+	}
+	count := uint64(0)
+	for end := time.Now().Add(20 * time.Second); count < 20 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if n, err := r.Read(c, f, uio.ToBytes(b), 0); err == nil && n == 8 {
+			v := binary.LittleEndian.Uint64(b)
+			if v&0xff != rtcIRQ|rtcPeriod {
+				t.Errorf("%x", v)
+			}
+			count += v >> 8
+		}
+	}
+	if err := set(unix.RTC_PIE_OFF, 0); err != nil || count < 20 {
+		t.Error(err, count)
+	}
+	if _, err := r.Read(c, f, uio.ToBytes(b[:5]), 0); err != unix.EINVAL {
+		t.Error(err)
+	}
 	if rtc.timer != nil {
 		t.Error("the timer runs on")
 	}

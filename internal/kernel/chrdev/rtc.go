@@ -20,12 +20,19 @@ const RTCMajor = 254
 // Flags of what a read returns, below a count of events in the higher bits (rtc(4), linux/rtc.h).
 const (
 	rtcIRQ    = 0x80
+	rtcPeriod = 0x40
 	rtcAlarm  = 0x20
 	rtcUpdate = 0x10
 )
 
+// Rates of periodic interrupts in Hz (rtc(4)): any up to rtcMaxFreq, for users without CAP_SYS_RESOURCE up to rtcUserFreq.
+const (
+	rtcMaxFreq  = 8192
+	rtcUserFreq = 64
+)
+
 // rtc is the clock of /dev/rtc0 (rtc(4)): the host's time in UTC, and how far the guest has set it off. It can be opened once at a
-// time. Besides telling the time it gives interrupts each second and at an alarm.
+// time. Besides telling the time it gives interrupts each second, at an alarm and at a rate.
 var rtc struct {
 	queue wait.Queue
 
@@ -38,7 +45,15 @@ var rtc struct {
 	pending         uint64 // what the next read returns, 0 for nothing yet
 	timer           *time.Timer
 	last            int64 // the second of which interrupts were given
+	// freq is the rate of periodic interrupts, of which count have been given since started; periods gives the next, nil while
+	// they are off.
+	freq    int
+	started time.Time
+	count   int64
+	periods *time.Timer
 }
+
+func init() { rtc.freq = 1 }
 
 // RTCNow is the time of the clock.
 func RTCNow() time.Time {
@@ -67,6 +82,41 @@ func (rtcFile) Release(*vfs.File) {
 	defer rtc.mu.Unlock()
 	rtc.open, rtc.update, rtc.alarmOn = false, false, false
 	rtcArmLocked()
+	rtcPeriodsLocked(false)
+}
+
+// rtcPeriodsLocked begins or ends periodic interrupts.
+func rtcPeriodsLocked(on bool) {
+	if rtc.periods != nil {
+		rtc.periods.Stop()
+		rtc.periods = nil
+	}
+	if on {
+		rtc.started, rtc.count = time.Now(), 0
+		rtcNextPeriodLocked()
+	}
+}
+
+// rtcNextPeriodLocked sets the timer for the next periodic interrupt. Who falls behind gets those that were missed at once,
+// in one count.
+func rtcNextPeriodLocked() {
+	next := rtc.started.Add(time.Duration(rtc.count+1) * time.Second / time.Duration(rtc.freq))
+	var timer *time.Timer
+	timer = time.AfterFunc(time.Until(next), func() {
+		rtc.mu.Lock()
+		if rtc.periods != timer {
+			rtc.mu.Unlock()
+			return // turned off meanwhile
+		}
+		due := int64(time.Since(rtc.started).Seconds() * float64(rtc.freq))
+		n := max(due-rtc.count, 1)
+		rtc.count += n
+		rtc.pending = (rtc.pending + uint64(n)<<8) | rtcIRQ | rtcPeriod
+		rtcNextPeriodLocked()
+		rtc.mu.Unlock()
+		rtc.queue.Notify(wait.In | wait.RdNorm)
+	})
+	rtc.periods = timer
 }
 
 // rtcArmLocked sets the timer for the next second in which there is an interrupt.
@@ -113,8 +163,8 @@ func rtcTick() {
 
 // Read waits for an interrupt.
 func (rtcFile) Read(c vfs.Caller, f *vfs.File, dst *uio.Dst, _ int64) (int, error) {
-	if dst.Len() < 4 {
-		return 0, unix.EINVAL
+	if n := dst.Len(); n != 4 && n < 8 {
+		return 0, unix.EINVAL // an unsigned int or an unsigned long
 	}
 	var b [8]byte
 	take := func() bool {
@@ -154,7 +204,7 @@ func (rtcFile) Readiness(mask wait.Events) wait.Events {
 // WaitQueue is notified at interrupts.
 func (rtcFile) WaitQueue() *wait.Queue { return &rtc.queue }
 
-// Ioctl is what rtc(4) has, but for periodic interrupts.
+// Ioctl is rtc(4).
 func (rtcFile) Ioctl(c vfs.Caller, _ *vfs.File, cmd uint32, arg uint64) (uint64, error) {
 	switch cmd {
 	case unix.RTC_RD_TIME:
@@ -236,8 +286,44 @@ func (rtcFile) Ioctl(c vfs.Caller, _ *vfs.File, cmd uint32, arg uint64) (uint64,
 		rtcArmLocked()
 		rtc.mu.Unlock()
 		return 0, nil
+	case unix.RTC_IRQP_READ:
+		rtc.mu.Lock()
+		freq := rtc.freq
+		rtc.mu.Unlock()
+		return 0, uio.WriteFull(c.Mem(), binary.LittleEndian.AppendUint64(nil, uint64(freq)), arg)
+	case unix.RTC_IRQP_SET, unix.RTC_PIE_ON, unix.RTC_PIE_OFF:
+		return 0, rtcPeriodic(c, cmd, arg)
 	}
 	return 0, unix.ENOTTY
+}
+
+// rtcPeriodic changes the periodic interrupts.
+func rtcPeriodic(c vfs.Caller, cmd uint32, arg uint64) error {
+	rtc.mu.Lock()
+	defer rtc.mu.Unlock()
+	freq := uint64(rtc.freq)
+	if cmd == unix.RTC_IRQP_SET {
+		freq = arg
+	}
+	if cmd != unix.RTC_PIE_OFF && freq > rtcUserFreq && !c.Cred().Capable(unix.CAP_SYS_RESOURCE) {
+		return unix.EACCES
+	}
+	switch {
+	case cmd == unix.RTC_PIE_OFF:
+		rtcPeriodsLocked(false)
+	case freq == 0 || freq > rtcMaxFreq:
+		return unix.EINVAL
+	case cmd == unix.RTC_PIE_ON:
+		if rtc.periods == nil {
+			rtcPeriodsLocked(true)
+		}
+	default:
+		rtc.freq = int(freq)
+		if rtc.periods != nil {
+			rtcPeriodsLocked(true)
+		}
+	}
+	return nil
 }
 
 // wakeAlarm is struct rtc_wkalrm with its padding.
