@@ -21,6 +21,7 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 	"github.com/user-mode-linux/linux/internal/mconsole/umid"
 	"github.com/user-mode-linux/linux/internal/skas"
+	"github.com/user-mode-linux/linux/internal/netdrv"
 	"github.com/user-mode-linux/linux/internal/ubd"
 	"github.com/user-mode-linux/linux/internal/watchdog"
 )
@@ -49,6 +50,7 @@ type outcome struct {
 type drivers struct {
 	consoles *console.Set
 	disks    ubd.Set
+	nets     netdrv.Set
 	dog      *watchdog.Dog
 }
 

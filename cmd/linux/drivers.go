@@ -53,9 +53,6 @@ func (d *drivers) configure(cfg *cmdline.Config, dir *umid.Dir) error {
 		}
 	}
 	d.absent(cfg)
-	if cfg.Strict && len(cfg.Nets) > 0 {
-		return fmt.Errorf("strict: not started because of the above")
-	}
 	return nil
 }
 
@@ -81,9 +78,6 @@ func recordTerminals(cfg *cmdline.Config) error {
 
 // absent tells of options whose driver is not there.
 func (d *drivers) absent(cfg *cmdline.Config) {
-	for _, word := range cfg.Nets {
-		warn(fmt.Sprintf("%q is ignored: network interfaces are not there yet", word))
-	}
 	if cfg.HostfsDir != "" {
 		warn("hostfs= is ignored: hostfs is not there yet")
 	}
@@ -104,6 +98,13 @@ func (d *drivers) register(cfg *cmdline.Config) {
 			names = []string{"tty0"}
 		}
 		if err := d.consoles.SystemConsoles(names, host.Stderr); err != nil {
+			klog.Errf("%v", err)
+			warn(err.Error())
+		}
+	}
+	host.AtExit(d.nets.Close)
+	for _, word := range cfg.Nets {
+		if err := d.nets.Option(word); err != nil {
 			klog.Errf("%v", err)
 			warn(err.Error())
 		}

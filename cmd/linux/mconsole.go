@@ -40,6 +40,7 @@ func (d *drivers) startConsole(k *kernel.Kernel, dir *umid.Dir, n *mconsole.Noti
 		return
 	}
 	devices := append(d.consoles.Drivers(), d.disks.Driver(), mconsole.MemoryDriver(k))
+	devices = append(devices, d.nets.Drivers()...)
 	s, err := mconsole.New(dir.File("mconsole"), managed{k, d.dog}, devices...)
 	if err != nil {
 		warn(fmt.Sprintf("no management console: %v", err))

@@ -88,9 +88,9 @@ func init() {
 			func(p *parser, _, _ string) disposition { p.c.EarlyPrintk = true; return taken }},
 
 		{"eth", []string{"eth="}, "eth<n>=<transport>[,<options>]",
-			"Not there yet, and reported when given.\nNetwork interface n. Transports: tuntap,<tap>,<mac>,<host ip>; daemon,<mac>,unix,<socket>;\nmcast,<mac>,<group>,<port>,<ttl>; ucast,<mac>,<ip>,<port>,<remote port>; slirp or user (built-in network without\nprivileges). Fields may be left empty. Example: eth0=tuntap,tap0", setEth},
+			"Network interface eth<n>. Transports: tuntap,<tap>,<mac>,<host ip> (a TAP device of the host);\ndaemon,<mac>,unix,<socket> (a port of uml_switch); mcast,<mac>,<group>,<port>,<ttl> (a network of all guests in\na multicast group); ucast,<mac>,<ip>,<port>,<remote port>. Fields may be left empty. Example: eth0=tuntap,tap0", setEth},
 		{"vec", []string{"vec:"}, "vec<n>:transport=<t>,<key>=<value>,...",
-			"Not there yet, and reported when given.\nNetwork interface vec<n>. Transports: tap, raw, hybrid, gre, l2tpv3, bess, fd, vde. Keys: mac, mtu, depth,\nifname, src, dst, srcport, dstport and those of the transport. Example: vec0:transport=tap,ifname=tap0", setVec},
+			"Network interface vec<n>. Transports: tap (key ifname), bess (src, dst: sockets of the host) and fd (fd: an open\ndescriptor). Keys of all: mac, mtu. Example: vec0:transport=tap,ifname=tap0", setVec},
 
 		{"umid=", []string{"umid="}, "umid=<name>",
 			"The name of this guest: its management socket and pid file are in ~/.uml/<name>. The default is a random name.", setUmid},

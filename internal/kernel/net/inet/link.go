@@ -182,8 +182,11 @@ func (e *endpoint) receive(frame []byte) {
 		e.rxDropped.Add(1)
 		return
 	}
-	e.received(len(frame))
 	eth := header.Ethernet(frame)
+	if eth.SourceAddress() == e.LinkAddress() {
+		return // its own, come back from a group
+	}
+	e.received(len(frame))
 	kind, pktType := unix.PACKET_HOST, tcpip.PacketHost
 	switch dst := eth.DestinationAddress(); {
 	case dst == header.EthernetBroadcastAddress:
