@@ -20,8 +20,8 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/task"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 	"github.com/user-mode-linux/linux/internal/mconsole/umid"
-	"github.com/user-mode-linux/linux/internal/skas"
 	"github.com/user-mode-linux/linux/internal/netdrv"
+	"github.com/user-mode-linux/linux/internal/skas"
 	"github.com/user-mode-linux/linux/internal/ubd"
 	"github.com/user-mode-linux/linux/internal/watchdog"
 )

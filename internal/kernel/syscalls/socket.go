@@ -3,7 +3,7 @@ package syscalls
 import (
 	"golang.org/x/sys/unix"
 
-	_ "github.com/user-mode-linux/linux/internal/kernel/net/inet" // AF_INET, AF_INET6, AF_PACKET
+	_ "github.com/user-mode-linux/linux/internal/kernel/net/inet"    // AF_INET, AF_INET6, AF_PACKET
 	_ "github.com/user-mode-linux/linux/internal/kernel/net/netlink" // AF_NETLINK
 	"github.com/user-mode-linux/linux/internal/kernel/net/socket"
 	_ "github.com/user-mode-linux/linux/internal/kernel/net/unixsock" // AF_UNIX
