@@ -25,6 +25,7 @@ type Dentry struct {
 	typ   uint32      // S_IFMT of the inode, immutable
 	magic bool        // inode is a LinkFollower, immutable
 	quick QuickPermer // inode, if it is a directory that is one and no Permissioner; immutable
+	vol   Volatile    // inode, if it is one; immutable
 
 	refs   atomic.Int64
 	state  atomic.Uint32 // dUnhashed, ...
@@ -94,6 +95,9 @@ func newDentry(sb *super, parent *Dentry, name string, in Inode) *Dentry {
 	if in != nil {
 		a := in.Attr()
 		d.typ = a.Mode & unix.S_IFMT
+		if sb.volatile {
+			d.vol, _ = in.(Volatile)
+		}
 		switch d.typ {
 		case unix.S_IFLNK:
 			_, d.magic = in.(LinkFollower)
@@ -218,7 +222,11 @@ func (d *Dentry) kill() bool {
 // reference. The caller holds d.mu.
 func (d *Dentry) lookupLocked(c Caller, name string) (*Dentry, error) {
 	if k := d.child(name); k != nil && k.tryGet() {
-		return k, nil
+		if d.stands(k, name) {
+			return k, nil
+		}
+		d.invalidate(k)
+		k.put()
 	}
 	if d.has(dDead) {
 		return nil, unix.ENOENT
@@ -244,11 +252,39 @@ func (d *Dentry) lookupLocked(c Caller, name string) (*Dentry, error) {
 // lookup is lookupLocked for callers without the lock.
 func (d *Dentry) lookup(c Caller, name string) (*Dentry, error) {
 	if k := d.child(name); k != nil && k.tryGet() {
-		return k, nil
+		if d.stands(k, name) {
+			return k, nil
+		}
+		k.put()
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.lookupLocked(c, name)
+}
+
+// stands reports whether what the cache says of name is still true; k is the child with that name. On what is mounted on
+// nothing else can be seen.
+func (d *Dentry) stands(k *Dentry, name string) bool {
+	return d.vol == nil || k.mounts.Load() > 0 || d.vol.Revalidate(name, k.inode)
+}
+
+// invalidate takes a child out of the cache that others have removed or replaced. The caller holds d.mu and a reference to
+// k.
+func (d *Dentry) invalidate(k *Dentry) {
+	if k.inode != nil {
+		k.state.Or(dDeleted)
+	}
+	d.unhash(k)
+	if k.isDir() {
+		k.forgetKids()
+	}
+}
+
+// refresh brings the attributes of a volatile inode up to date.
+func (d *Dentry) refresh() {
+	if d.vol != nil {
+		d.vol.Refresh()
+	}
 }
 
 // attach makes a dentry for a file that was just created as name in d, in place of the negative one. The caller holds

@@ -173,6 +173,7 @@ func (f *File) IsStream() bool { return f.stream }
 // Attr is fstat's answer.
 func (f *File) Attr() Attr {
 	if f.Path.Dentry != nil {
+		f.Path.Dentry.refresh()
 		return f.Path.Attr()
 	}
 	a := f.Inode.Attr()

@@ -151,6 +151,17 @@ type Permissioner interface {
 	Permission(c Caller, mask uint32) error
 }
 
+// Volatile is an Inode of a file system whose names and attributes change without the vfs, because others have the same
+// files (hostfs). All inodes of such a file system are volatile. What Attr tells is as new as the last Lookup, Revalidate or
+// Refresh; the vfs makes one of these before it shows attributes to somebody or relies on a name.
+type Volatile interface {
+	// Refresh brings up to date what Attr tells.
+	Refresh()
+	// Revalidate reports whether name, of which the cache says that it is child (nil: that it does not exist), still is.
+	// Then it has refreshed child. It is called without the directory's lock, too.
+	Revalidate(name string, child Inode) bool
+}
+
 // InodeBase answers every call with the error that Linux gives for a type that does not have it. Embed it.
 type InodeBase struct{}
 

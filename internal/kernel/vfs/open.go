@@ -73,11 +73,12 @@ func Open(c Caller, dir *File, path string, how OpenHow) (*File, error) {
 		if flags&unix.O_DIRECTORY != 0 {
 			return nil, unix.EINVAL
 		}
-		for {
+		for stale := false; ; {
 			f, err := openCreate(c, dir, path, flags, how)
-			if err != unix.ESTALE {
+			if err != errDied && (err != unix.ESTALE || stale) {
 				return f, err
 			}
+			stale = stale || err == unix.ESTALE
 		}
 	}
 	w := walker{c: c, follow: flags&unix.O_NOFOLLOW == 0, resolve: how.Resolve}
@@ -123,7 +124,7 @@ func inheritACL(c Caller, in Inode, mode uint32, es []aclEntry) error {
 	return nil
 }
 
-// openCreate is Open with O_CREAT. ESTALE asks for another try.
+// openCreate is Open with O_CREAT. errDied asks for another try.
 func openCreate(c Caller, dir *File, path string, flags uint32, how OpenHow) (*File, error) {
 	w := walker{c: c, parent: true, resolve: how.Resolve}
 	defer w.done()
@@ -167,7 +168,7 @@ func openCreate(c Caller, dir *File, path string, flags uint32, how OpenHow) (*F
 			return nil, err
 		}
 		if !w.cur.tryGet() {
-			return nil, unix.ESTALE
+			return nil, errDied
 		}
 		if w.cur.Dentry.isDir() {
 			w.cur.Put()
@@ -181,7 +182,10 @@ func openCreate(c Caller, dir *File, path string, flags uint32, how OpenHow) (*F
 func (w *walker) lookupCreate(flags, mode uint32) (k *Dentry, created bool, err error) {
 	d := w.cur.Dentry
 	if k := d.child(w.last); k != nil && k.inode != nil && k.tryGet() {
-		return k, false, nil
+		if d.stands(k, w.last) {
+			return k, false, nil
+		}
+		k.put()
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -201,7 +205,7 @@ func (w *walker) lookupCreate(flags, mode uint32) (k *Dentry, created bool, err 
 	}
 	m, acl := createMode(w.c, d, mode&0o7777|unix.S_IFREG)
 	if w.cur.Mount != nil && !w.cur.Mount.tryGet() {
-		return nil, false, unix.ESTALE
+		return nil, false, errDied
 	}
 	in, err := d.inode.Create(w.c, k.name, m, 0)
 	if err == nil {

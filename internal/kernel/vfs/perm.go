@@ -50,7 +50,13 @@ func permission(c Caller, cr *cred.Cred, in Inode, sb *super, mask uint32) error
 		s, ok := in.Super().(ACLSupporter)
 		acl = ok && s.SupportsACL()
 	}
-	return permissionAttr(c, cr, in, &a, acl, mask)
+	err := permissionAttr(c, cr, in, &a, acl, mask)
+	if v, ok := in.(Volatile); ok && err != nil {
+		v.Refresh() // somebody else may have opened it meanwhile
+		a = in.Attr()
+		err = permissionAttr(c, cr, in, &a, acl, mask)
+	}
+	return err
 }
 
 // permissionAttr decides by mode bits, ACL and capabilities.

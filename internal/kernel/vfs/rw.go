@@ -103,8 +103,8 @@ func Write(c Caller, f *File, src *uio.Src) (int, error) {
 		f.posMu.Lock()
 		before := f.pos
 		n, err = f.writeAt(c, src, before)
-		// An append has set the position itself.
-		if n > 0 && (f.Flags()&unix.O_APPEND == 0 || f.pos == before) {
+		// An append to a file has set the position itself.
+		if n > 0 && (f.Flags()&unix.O_APPEND == 0 || f.typ != unix.S_IFREG) {
 			atomic.StoreInt64(&f.pos, before+int64(n))
 		}
 		f.posMu.Unlock()

@@ -13,6 +13,7 @@ type super struct {
 	sb       SuperBlock
 	root     *Dentry
 	uncached bool
+	volatile bool // inodes are Volatile
 	acl      bool
 	ro       ReadOnlyer // nil if sb is none
 	// mounts counts the Mounts of it; guarded by supers.mu.
@@ -61,7 +62,9 @@ func newSuper(sb SuperBlock, flags uint64) *super {
 	}
 	s.ro, _ = sb.(ReadOnlyer)
 	s.flags.Store(flags & superFlags)
-	s.root = newDentry(s, nil, "", sb.Root())
+	root := sb.Root()
+	_, s.volatile = root.(Volatile)
+	s.root = newDentry(s, nil, "", root)
 	s.root.state.And(^uint32(dUnhashed))
 	return s
 }

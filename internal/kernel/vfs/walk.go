@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"errors"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +30,7 @@ type walker struct {
 	resolve uint64 // RESOLVE_*
 	seq     uint64 // renameSeq at the start, for RESOLVE_BENEATH and RESOLVE_IN_ROOT
 
+	fresh    bool   // the attributes of cur have been seen to be up to date
 	links    int    // followed so far
 	last     string // the last component, with parent
 	trailing bool   // there are slashes after the last component
@@ -83,7 +85,7 @@ func (w *walker) own(d *Dentry) {
 // walk goes along path from w.cur. At the end w.cur is the place, or with w.parent its directory and w.last the name,
 // which is "" if path is only slashes, and may be "." or "..".
 func (w *walker) walk(path string) error {
-	w.last, w.trailing = "", false
+	w.last, w.trailing, w.fresh = "", false, false
 	for {
 		for path != "" && path[0] == '/' {
 			path = path[1:]
@@ -153,7 +155,7 @@ func (w *walker) walk(path string) error {
 // step finds name in the current directory. A dentry that came from the file system is owned by the walker.
 func (w *walker) step(name string) (*Dentry, error) {
 	d := w.cur.Dentry.child(name)
-	if d == nil || d.refs.Load() < 0 {
+	if d == nil || d.refs.Load() < 0 || !w.cur.Dentry.stands(d, name) {
 		var err error
 		if d, err = w.cur.Dentry.lookup(w.c, name); err != nil {
 			return nil, err
@@ -171,7 +173,9 @@ func (w *walker) step(name string) (*Dentry, error) {
 // enter goes to a child of the current directory and on to what is mounted there.
 func (w *walker) enter(d *Dentry) error {
 	p := Path{w.cur.Mount, d}
+	w.fresh = true
 	if d.mounts.Load() > 0 {
+		w.fresh = false
 		p = p.over()
 		if p.Mount != w.cur.Mount && w.resolve&unix.RESOLVE_NO_XDEV != 0 {
 			return unix.EXDEV
@@ -183,6 +187,7 @@ func (w *walker) enter(d *Dentry) error {
 
 // dotdot goes to the parent.
 func (w *walker) dotdot() error {
+	w.fresh = false
 	for {
 		if w.cur == w.root {
 			if w.resolve&unix.RESOLVE_BENEATH != 0 {
@@ -246,7 +251,7 @@ func (w *walker) link(d *Dentry, last bool) (target string, jumped bool, err err
 				return "", false, unix.ENOENT
 			}
 			w.own(p.Dentry)
-			w.cur = p
+			w.cur, w.fresh = p, false
 			return "", true, nil
 		}
 	}
@@ -268,7 +273,7 @@ func (w *walker) link(d *Dentry, last bool) (target string, jumped bool, err err
 		if w.resolve&unix.RESOLVE_NO_XDEV != 0 && w.root.Mount != w.cur.Mount {
 			return "", false, unix.EXDEV
 		}
-		w.cur = w.root
+		w.cur, w.fresh = w.root, false
 	}
 	return target, false, nil
 }
@@ -298,18 +303,23 @@ func (w *walker) protectedLink(d *Dentry) error {
 	return unix.EACCES
 }
 
-// resolveTo walks to the end of a path and returns the place with references.
+// errDied tells that the result of a walk died before it could be held: it has to be made again. It never leaves the vfs.
+var errDied = errors.New("died")
+
+// resolveTo walks to the end of a path and returns the place with references. A file system that finds a name changed
+// behind its back has a second chance.
 func (w *walker) resolveTo(dir *File, path string) (Path, error) {
-	for {
+	for stale := false; ; {
 		p, err := w.attempt(dir, path)
-		if err != unix.ESTALE {
+		if err != errDied && (err != unix.ESTALE || stale) {
 			return p, err
 		}
+		stale = stale || err == unix.ESTALE
 		w.links = 0
 	}
 }
 
-// attempt is one walk; ESTALE tells that its result died before it could be held.
+// attempt is one walk, which may end with errDied.
 func (w *walker) attempt(dir *File, path string) (Path, error) {
 	defer w.done()
 	if err := w.start(dir, path); err != nil {
@@ -322,7 +332,10 @@ func (w *walker) attempt(dir *File, path string) (Path, error) {
 		if w.cur.Dentry.has(dUnhashed) && w.cur == w.startPlace(dir) {
 			return Path{}, unix.ENOENT
 		}
-		return Path{}, unix.ESTALE
+		return Path{}, errDied
+	}
+	if !w.fresh && !w.parent {
+		w.cur.Dentry.refresh()
 	}
 	return w.cur, nil
 }
@@ -351,12 +364,16 @@ func emptyPath(c Caller, dir *File, flags int) (Path, error) {
 		return Path{}, unix.ENOENT
 	}
 	if dir != nil {
+		if dir.Path.Dentry != nil {
+			dir.Path.Dentry.refresh()
+		}
 		return dir.Path.Get(), nil
 	}
 	p := c.FS().Cwd()
 	if !p.tryGet() {
 		return Path{}, unix.ENOENT
 	}
+	p.Dentry.refresh()
 	return p, nil
 }
 
