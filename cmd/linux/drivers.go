@@ -24,6 +24,9 @@ func (d *drivers) configure(cfg *cmdline.Config, dir *umid.Dir) error {
 			cfg.UBD = append(cfg.UBD, "ubd0=root_fs")
 		}
 	}
+	if err := hostRoot(cfg); err != nil {
+		return err
+	}
 	d.consoles.SerialNonRaw = cfg.SSLNonRaw
 	d.consoles.Xterm = cfg.Xterm
 	d.consoles.Stderr, d.consoles.LogShown = host.Stderr, cfg.HasExec
@@ -78,9 +81,6 @@ func recordTerminals(cfg *cmdline.Config) error {
 
 // absent tells of options whose driver is not there.
 func (d *drivers) absent(cfg *cmdline.Config) {
-	if cfg.HostfsDir != "" {
-		warn("hostfs= is ignored: hostfs is not there yet")
-	}
 	for _, s := range cfg.Sysctls {
 		warn(fmt.Sprintf("sysctl.%s is ignored: settings from the command line are not there yet", s.Name))
 	}
@@ -102,6 +102,7 @@ func (d *drivers) register(cfg *cmdline.Config) {
 			warn(err.Error())
 		}
 	}
+	registerHostfs(cfg)
 	host.AtExit(d.nets.Close)
 	for _, word := range cfg.Nets {
 		if err := d.nets.Option(word); err != nil {

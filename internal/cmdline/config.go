@@ -89,9 +89,11 @@ type Config struct {
 	// MconsoleNotify is a host socket for notifications, "" for none.
 	MconsoleNotify string
 
-	// HostfsDir is the host directory that hostfs mounts are confined to, "" for "/".
-	HostfsDir    string
-	HostfsAppend bool
+	// HostfsDir is the host directory that hostfs mounts are confined to, "" for "/". HostfsOff: there is no hostfs. The
+	// others are options for all mounts.
+	HostfsDir                               string
+	HostfsOff                               bool
+	HostfsAppend, HostfsMap, HostfsReadOnly bool
 
 	// UBD are words like "ubd0r=file", Consoles like "con0=fd:0,fd:1" and "ssl=pts", Nets like "eth0=mcast" and
 	// "vec0:transport=tap,...", in the order given. UBDSync is "ubd=sync".

@@ -60,9 +60,9 @@ func init() {
 		{"udb", nil, "", "", setUDB},
 		{"ubd=", nil, "", "", setUBDGlobal},
 		{"ubd", []string{"ubd="}, "ubd<n><flags>=<file>[,<backing file>][,<serial>]",
-			"A file on the host is disk n (0 to 15, or a to p) of the guest: /dev/ubda, /dev/ubdb, ... With two files the first\nis a copy-on-write layer over the second, created if it is not there. Flags: r read-only, s write synchronously,\nd no search for a copy-on-write header, c do not lock the file, t no discard. Without ubd0 a file\nroot_fs in the working directory is the first disk; without that the built-in root is used.\n\"ubd=sync\" makes all disks write synchronously. Example: ubd0=cow,debian.img", setUBD},
-		{"hostfs=", []string{"hostfs="}, "hostfs=<directory>[,append]",
-			"Not there yet, and reported when given.\nThe directory of the host to which all hostfs mounts are confined; the default is /. With append the guest can\nonly add to the end of host files.", setHostfs},
+			"A file on the host is disk n (0 to 15, or a to p) of the guest: /dev/ubda, /dev/ubdb, ... With two files the first\nis a copy-on-write layer over the second, created if it is not there. A directory as\ndisk 0 becomes the root, by hostfs and confined to it; options of hostfs may follow. Flags: r read-only,\ns write synchronously, d no search for a copy-on-write header, c do not lock the file, t no discard. Without ubd0 a file\nroot_fs in the working directory is the first disk; without that the built-in root is used.\n\"ubd=sync\" makes all disks write synchronously. Example: ubd0=cow,debian.img", setUBD},
+		{"hostfs=", []string{"hostfs="}, "hostfs=<directory>[,append][,map][,ro] | off",
+			"The directory of the host to which all hostfs mounts are confined; the default is /. append: the guest\ncan only add to the end of host files. map: owners, modes and devices of the guest are kept in attributes\nof the host's files, so that the guest's root may set them. ro: nothing can be changed. off: no hostfs.\nExample: hostfs=/srv/share,map", setHostfs},
 
 		{"console=", []string{"console="}, "console=<device>",
 			"Where the kernel's messages go and what /dev/console is: tty0 (the default), ttyS0, mc (management console\nclients) or stderr0.",
@@ -198,6 +198,10 @@ func setUBD(p *parser, word, rest string) disposition {
 }
 
 func setHostfs(p *parser, _, v string) disposition {
+	if v == "off" {
+		p.c.HostfsOff = true
+		return taken
+	}
 	dir, flags, _ := strings.Cut(v, ",")
 	p.c.HostfsDir = dir
 	for f := range strings.SplitSeq(flags, ",") {
@@ -205,6 +209,10 @@ func setHostfs(p *parser, _, v string) disposition {
 		case "":
 		case "append":
 			p.c.HostfsAppend = true
+		case "map":
+			p.c.HostfsMap = true
+		case "ro":
+			p.c.HostfsReadOnly = true
 		default:
 			p.warnf("hostfs_args - unsupported option - %s", f)
 		}

@@ -265,6 +265,11 @@ func (k *Kernel) mountDisk() (*vfs.Namespace, error) {
 		types = []string{"ext4", "ext3", "ext2"}
 	}
 	name := strings.TrimPrefix(k.cfg.Root, "/dev/")
+	if k.cfg.RootFS != "" && bdev.Lookup(k.cfg.Root) == nil {
+		if ns := k.mountNodev(types, flags); ns != nil {
+			return ns, nil
+		}
+	}
 	if bdev.Lookup(k.cfg.Root) == nil {
 		klog.Printf(klog.Emerg, "VFS: Cannot open root device %q or unknown-block(0,0): error -6", name)
 		klog.Printf(klog.Emerg, "Please append a correct \"root=\" boot option; here are the available partitions:")
@@ -288,6 +293,24 @@ func (k *Kernel) mountDisk() (*vfs.Namespace, error) {
 	}
 	klog.Printf(klog.Emerg, "List of all bdev filesystems:\n %s", strings.Join(types, "\n "))
 	return nil, k.panic(fmt.Sprintf("VFS: Unable to mount root fs on %s", name))
+}
+
+// mountNodev mounts a root that needs no device: one of types, named by rootfstype=.
+func (k *Kernel) mountNodev(types []string, flags uint64) *vfs.Namespace {
+	for _, typ := range types {
+		fs := vfs.FindFilesystem(typ)
+		if fs == nil || fs.NeedsDev {
+			continue
+		}
+		sb, err := fs.Mount(&bootCaller{cred: cred.Root()}, k.cfg.Root, flags, k.cfg.RootFlags)
+		if err != nil {
+			klog.Errf("VFS: cannot mount root (%s filesystem) with options %q: error %d", typ, k.cfg.RootFlags, -int(abi.Errno(err)))
+			continue
+		}
+		klog.Infof("VFS: Mounted root (%s filesystem)%s on device %d:%d.", typ, roText(flags), unix.Major(sb.Dev()), unix.Minor(sb.Dev()))
+		return vfs.NewNamespace(sb, "/dev/root", flags)
+	}
+	return nil
 }
 
 func roText(flags uint64) string {
