@@ -136,7 +136,7 @@ func TestBadDisks(t *testing.T) {
 		want string // in what it says
 	}{
 		{"missing", func(string) error { return nil }, "errno = 2"},
-		{"directory", func(f string) error { return os.Mkdir(f, 0o755) }, "it is a directory"},
+		{"directory", func(f string) error { return os.Mkdir(f, 0o755) }, "No working init found"},
 		{"empty", func(f string) error { return os.WriteFile(f, nil, 0o644) }, "unable to read superblock"},
 		{"zeroes", func(f string) error { return os.WriteFile(f, make([]byte, 1<<20), 0o644) }, "Can't find ext4 filesystem"},
 		{"truncated", func(f string) error { return os.WriteFile(f, good[:1<<20], 0o644) }, "exceeds size of device"},
