@@ -406,7 +406,9 @@ func ipRoute(family int, args []string) error {
 		}
 		r.LinkIndex = l.Attrs().Index
 	}
-	if r.Gw == nil && r.Dst.IP.To4() != nil {
+	if abbreviates(args[0], "delete", 1) {
+		r.Scope = netlink.SCOPE_NOWHERE // any
+	} else if r.Gw == nil && r.Dst.IP.To4() != nil {
 		r.Scope = netlink.SCOPE_LINK
 	}
 	switch {

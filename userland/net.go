@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 )
 
 // ping asks a host for echoes: -c ends it after that many, -i is the interval and -W the time to wait for the last in
@@ -61,20 +62,24 @@ func ping(args []string) int {
 	signal.Notify(interrupted, os.Interrupt)
 	go p.receive()
 	begun := time.Now()
+	failed := 0
 	for seq := 1; ; seq++ {
 		stdout.Flush()
 		if err := p.send(uint16(seq)); err != nil {
 			fail(err)
+			failed++
 		}
 		pause, last := interval, count != 0 && seq >= count
-		if last {
+		if last && p.received+failed >= seq {
+			pause = 0
+		} else if last {
 			pause = wait
 		}
 		for timer := time.After(pause); timer != nil; {
 			select {
 			case e := <-p.echoes:
 				p.count(e, o.has('q'))
-				if stdout.Flush(); last && p.received >= seq {
+				if stdout.Flush(); last && p.received+failed >= seq {
 					timer = nil
 				}
 				continue
@@ -296,7 +301,9 @@ func nc(args []string) int {
 	if o.has('z') {
 		return 0
 	}
+	sent := make(chan struct{})
 	go func() {
+		defer close(sent)
 		io.Copy(c, os.Stdin)
 		if h, ok := c.(interface{ CloseWrite() error }); ok {
 			h.CloseWrite()
@@ -306,6 +313,10 @@ func nc(args []string) int {
 	}()
 	if _, err := io.Copy(os.Stdout, c); err != nil && !errors.Is(err, net.ErrClosed) {
 		return fail(socketError(err))
+	}
+	// The other side has ended its half. What stands in a pipe or file is still sent.
+	if !term.IsTerminal(int(os.Stdin.Fd())) {
+		<-sent
 	}
 	return 0
 }
