@@ -62,11 +62,11 @@ ip: 1.2.3.4.5 is not an address like 10.0.0.1/24
 ip: Network is unreachable
 `
 
-// TestNetwork runs the commands for networks in a network of their own.
+// TestNetwork runs the commands for networks in a network of their own, and with process ids of their own: all end with the shell.
 func TestNetwork(t *testing.T) {
 	dir := bin(t)
-	cmd := exec.Command("unshare", "-Urn", filepath.Join(dir, "sh"), "-c", netScript)
-	if out, err := exec.Command("unshare", "-Urn", "true").CombinedOutput(); err != nil {
+	cmd := exec.Command("unshare", "-Urnpf", filepath.Join(dir, "sh"), "-c", netScript)
+	if out, err := exec.Command("unshare", "-Urnpf", "true").CombinedOutput(); err != nil {
 		t.Skipf("no network namespaces here: %v %s", err, out)
 	}
 	cmd.Env = []string{"PATH=" + dir}
