@@ -155,9 +155,10 @@ func checkStubs(t *testing.T, linux int, seccomp bool) (n int) {
 		}
 		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.pid))
 		for _, fd := range fds {
-			// The keeper, which puts memory objects into the stubs' table, hears from the kernel by descriptor 0.
+			// The keeper, which puts memory objects into the stubs' table, hears from the kernel by descriptor 0. The
+			// listener is there so that a dying kernel's does not end before the stubs do: no call of theirs can use it.
 			l, err := os.Readlink(fd)
-			if err == nil && !strings.HasPrefix(l, "/memfd:") && !(filepath.Base(fd) == "0" && strings.HasPrefix(l, "socket:")) {
+			if err == nil && !strings.HasPrefix(l, "/memfd:") && l != "anon_inode:seccomp notify" && !(filepath.Base(fd) == "0" && strings.HasPrefix(l, "socket:")) {
 				t.Errorf("stub %d: descriptor %s is %s", p.pid, filepath.Base(fd), l)
 			}
 		}
