@@ -5,10 +5,10 @@ static void h(int s) { got++; }
 static void hi(int s, siginfo_t *i, void *u) { got++; lastfd = i->si_fd; band = i->si_band; P("sig %d code %d\n", s == SIGRTMIN, i->si_code); }
 #define SAW(label) (P("%s: %d\n", label, got), got = 0)
 int main(void) {
-	int fd = open("f", O_CREAT | O_RDWR, 0600), d = open(".", O_RDONLY); T(fcntl(fd, F_NOTIFY, DN_CREATE)); on(SIGIO, h, 0);
+	int fd = open("f", O_CREAT | O_RDWR, 0600), d = open(".", O_RDONLY); T(fcntl(fd, F_NOTIFY, DN_CREATE)); on(SIGIO, h, SA_RESTART);
 	P("owner %d\n", fcntl(d, F_GETOWN) == 0); T(fcntl(d, F_NOTIFY, DN_CREATE)); P("owner %d\n", fcntl(d, F_GETOWN) == getpid());
 	close(creat("x", 0600)); SAW("create"); close(creat("y", 0600)); SAW("again"); T(fcntl(d, F_NOTIFY, 0));
-	T(fcntl(d, F_SETSIG, SIGRTMIN)); onsi(SIGRTMIN, hi, 0); mkdir("sub", 0700);
+	T(fcntl(d, F_SETSIG, SIGRTMIN)); onsi(SIGRTMIN, hi, SA_RESTART); mkdir("sub", 0700);
 	T(fcntl(d, F_NOTIFY, DN_MULTISHOT | DN_CREATE | DN_DELETE | DN_RENAME | DN_ATTRIB | DN_MODIFY | DN_ACCESS));
 	close(creat("z", 0600)); SAW("create"); P("fd %d band %lx\n", lastfd == d, band); write(fd, "x", 1); SAW("write"); lseek(fd, 0, 0); char c; read(fd, &c, 1); SAW("read");
 	chmod("f", 0640); SAW("chmod"); unlink("z"); SAW("unlink"); mkdir("m", 0700); SAW("mkdir"); rmdir("m"); SAW("rmdir"); close(creat("sub/q", 0600)); SAW("in sub"); truncate("f", 0); SAW("truncate");
