@@ -1,6 +1,7 @@
 package netdrv
 
 import (
+	"net/netip"
 	"os"
 	"sync"
 
@@ -16,6 +17,8 @@ type link struct {
 	send func(fd int, frame []byte) bool
 	// also are descriptors that live as long as the link.
 	also []int
+	// route, if not nil, makes or removes the host's route to an address of the guest.
+	route func(ip netip.Addr, there bool)
 
 	fd   int
 	file *os.File // the same, for the poller
@@ -96,6 +99,13 @@ func (l *link) Send(frame []byte) bool {
 	l.closeMu.RLock()
 	defer l.closeMu.RUnlock()
 	return !l.closed && l.send(l.fd, frame)
+}
+
+// AddrChanged is inet.Addressed's.
+func (l *link) AddrChanged(ip netip.Addr, there bool) {
+	if l.route != nil {
+		l.route(ip, there)
+	}
 }
 
 // end gives the descriptors back.

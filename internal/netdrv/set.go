@@ -243,6 +243,7 @@ func (p *plan) tuntap(name, host string) error {
 				l.end()
 				return nil, "", err
 			}
+			l.route = func(guest netip.Addr, there bool) { setHostRoute(dev, guest, there) }
 		}
 		text := "TUN/TAP backend - " + dev
 		if ip.IsValid() {

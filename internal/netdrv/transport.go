@@ -4,65 +4,76 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/songgao/water"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/klog"
 )
 
 // tap opens a TAP device of the host; without a name the host chooses one.
 func tap(name string) (*link, string, error) {
-	const clone = "/dev/net/tun"
-	fd, err := unix.Open(clone, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	dev, err := water.New(water.Config{DeviceType: water.TAP, PlatformSpecificParams: water.PlatformSpecificParams{Name: name}})
 	if err != nil {
-		return nil, "", fmt.Errorf("%s: %w", clone, err)
+		if name == "" {
+			name = "tap%d"
+		}
+		return nil, "", fmt.Errorf("TAP device %s: %w", name, err)
 	}
-	pattern := name
-	if name == "" {
-		pattern = "tap%d"
+	defer dev.Close()
+	file, ok := dev.ReadWriteCloser.(*os.File)
+	if !ok {
+		return nil, "", fmt.Errorf("TAP device %s: not a file", dev.Name())
 	}
-	req, err := unix.NewIfreq(pattern)
+	// A descriptor of ours, which helper programs do not inherit.
+	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		unix.Close(fd)
-		return nil, "", fmt.Errorf("%q is not the name of a TAP device", name)
-	}
-	req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
-	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
-		unix.Close(fd)
-		return nil, "", fmt.Errorf("TAP device %s: %w", pattern, err)
+		return nil, "", err
 	}
 	l, err := newLink(fd, write)
-	return l, req.Name(), err
+	return l, dev.Name(), err
 }
 
 // setHostAddr gives a device of the host an address, and sets it up.
 func setHostAddr(dev string, ip netip.Addr) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
+	l, err := netlink.LinkByName(dev)
+	if err == nil {
+		addr := &net.IPNet{IP: ip.AsSlice(), Mask: net.CIDRMask(ip.BitLen(), ip.BitLen())}
+		err = netlink.AddrReplace(l, &netlink.Addr{IPNet: addr})
 	}
-	defer unix.Close(fd)
-	set := func(cmd uint, fill func(r *unix.Ifreq) error) {
-		if err != nil {
-			return
-		}
-		var r *unix.Ifreq
-		if r, err = unix.NewIfreq(dev); err == nil {
-			if err = fill(r); err == nil {
-				err = unix.IoctlIfreq(fd, cmd, r)
-			}
-		}
+	if err == nil {
+		err = netlink.LinkSetUp(l)
 	}
-	set(unix.SIOCSIFADDR, func(r *unix.Ifreq) error { return r.SetInet4Addr(ip.AsSlice()) })
-	set(unix.SIOCSIFNETMASK, func(r *unix.Ifreq) error { return r.SetInet4Addr([]byte{255, 255, 255, 255}) })
-	set(unix.SIOCSIFFLAGS, func(r *unix.Ifreq) error { r.SetUint16(unix.IFF_UP | unix.IFF_RUNNING); return nil })
 	if err != nil {
 		return fmt.Errorf("address of %s: %w", dev, err)
 	}
 	return nil
+}
+
+// setHostRoute makes or removes the host's route to an address of the guest behind a device. Without it the guest can send
+// to the host, and gets no answer; that it cannot be made is no reason to refuse the guest its address.
+func setHostRoute(dev string, ip netip.Addr, there bool) {
+	l, err := netlink.LinkByName(dev)
+	if err != nil {
+		return
+	}
+	r := &netlink.Route{LinkIndex: l.Attrs().Index, Scope: netlink.SCOPE_LINK,
+		Dst: &net.IPNet{IP: ip.AsSlice(), Mask: net.CIDRMask(ip.BitLen(), ip.BitLen())}}
+	if there {
+		err = netlink.RouteReplace(r)
+	} else {
+		err = netlink.RouteDel(r)
+	}
+	if err != nil && there {
+		klog.Warnf("%s: no route to %s on the host: %v", dev, ip, err)
+	}
 }
 
 // The control protocol of uml_switch: a request names the socket of the port, the answer that of the switch.

@@ -326,6 +326,7 @@ func (d *device) downLocked() {
 			d.delAddrLocked(i)
 		} else {
 			theStack().RemoveAddress(tcpip.NICID(d.Index), plainAddr(d.Addrs[i].Prefix.Addr()))
+			d.tellLink(d.Addrs[i].Prefix.Addr(), false)
 		}
 	}
 	dropRoutesLocked(func(r *Route) bool { return r.Dev == d.Index })
@@ -345,6 +346,7 @@ func (d *device) projectLocked(a Addr) error {
 	if err := theStack().AddProtocolAddress(tcpip.NICID(d.Index), p, stack.AddressProperties{}); err != nil {
 		return errno(err)
 	}
+	d.tellLink(ip, true)
 	if r, ok := d.connected(a); ok {
 		insertRouteLocked(r)
 	}
@@ -456,6 +458,7 @@ func (d *device) delAddrLocked(i int) {
 	d.Addrs = slices.Delete(slices.Clone(d.Addrs), i, i+1)
 	if !slices.ContainsFunc(d.Addrs, func(b Addr) bool { return b.Prefix.Addr() == ip }) && d.created {
 		theStack().RemoveAddress(tcpip.NICID(d.Index), plainAddr(ip))
+		d.tellLink(ip, false)
 	}
 	if r, ok := d.connected(a); ok && !slices.ContainsFunc(d.Addrs, func(b Addr) bool { return b.Prefix.Masked() == a.Prefix.Masked() }) {
 		dropRoutesLocked(func(x *Route) bool {

@@ -1,6 +1,7 @@
 package inet
 
 import (
+	"net/netip"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -20,6 +21,19 @@ type Link interface {
 	// Send sends a frame, which is the caller's again when it returns. It must not wait: what cannot be sent at once is
 	// lost, and then it returns false.
 	Send(frame []byte) bool
+}
+
+// Addressed is a Link that hears of the IPv4 addresses of its device while that is up: the host may need routes to them.
+// It is called with the stack locked, and must not wait.
+type Addressed interface {
+	AddrChanged(ip netip.Addr, there bool)
+}
+
+// tellLink passes on that an address is there, or is not any more.
+func (d *device) tellLink(ip netip.Addr, there bool) {
+	if l, ok := d.ep.link.(Addressed); ok && ip.Is4() {
+		l.AddrChanged(ip, there)
+	}
 }
 
 // ethHeader is the size of an Ethernet header. Frames without checksum are at most ethHeader more than the MTU.
