@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,9 +13,13 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/klog"
 )
 
-// registerHostfs makes hostfs known to the guest.
+// registerHostfs makes hostfs known to the guest. It reaches what the command line names, and nothing else.
 func registerHostfs(cfg *cmdline.Config) {
 	if cfg.HostfsOff {
+		return
+	}
+	if cfg.HostfsDir == "" {
+		hostfs.RegisterClosed()
 		return
 	}
 	s, err := hostfs.New(hostfs.Config{Dir: cfg.HostfsDir, Append: cfg.HostfsAppend, ReadOnly: cfg.HostfsReadOnly, Map: cfg.HostfsMap})
@@ -31,6 +36,13 @@ func registerHostfs(cfg *cmdline.Config) {
 func hostRoot(cfg *cmdline.Config) error {
 	if cfg.RootFS == "hostfs" && cfg.Root == "" {
 		cfg.Root = "/dev/root"
+	}
+	if cfg.RootFS == "hostfs" && cfg.HostfsDir == "" {
+		dir, options, _ := strings.Cut(strings.TrimPrefix(cfg.RootFlags, "hostfs="), ",")
+		cfg.HostfsDir, cfg.RootFlags = cmp.Or(dir, "/"), ""
+		if options != "" {
+			cfg.RootFlags = "," + options
+		}
 	}
 	for i, word := range cfg.UBD {
 		name, dir, _ := strings.Cut(word, "=")

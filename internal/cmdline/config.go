@@ -89,7 +89,7 @@ type Config struct {
 	// MconsoleNotify is a host socket for notifications, "" for none.
 	MconsoleNotify string
 
-	// HostfsDir is the host directory that hostfs mounts are confined to, "" for "/". HostfsOff: there is no hostfs. The
+	// HostfsDir is the host directory that hostfs mounts are confined to, "" if none was given. HostfsOff: there is no hostfs. The
 	// others are options for all mounts.
 	HostfsDir                               string
 	HostfsOff                               bool

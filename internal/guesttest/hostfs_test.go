@@ -56,8 +56,9 @@ func TestDirectoryRoot(t *testing.T) {
 			"5:6 4755 regular empty file\n0:0 644 character special file\n1000\nrefused\npasswd\n"},
 		{"plain", "root=/dev/root rootfstype=hostfs rw rootflags=" + tree, `cd /etc; touch a; stat -c %u a; chown 5 a 2>/dev/null || echo refused
 			mknod null c 1 3 2>/dev/null || echo refused; rm a; cat /proc/mounts | while read a b c d; do [ $b != / ] || echo $a $c $d; done`,
-			fmt.Sprintf("%d\nrefused\nrefused\n/dev/root hostfs rw,relatime,%s 0 0\n", nobody, tree)},
+			fmt.Sprintf("%d\nrefused\nrefused\n/dev/root hostfs rw,relatime 0 0\n", nobody)},
 		{"read-only", "hostfs=" + filepath.Dir(tree) + " rootfstype=hostfs rootflags=/" + filepath.Base(tree), "touch /etc/x 2>/dev/null || echo refused", "refused\n"},
+		{"jail of a root", "root=/dev/root rootfstype=hostfs rw rootflags=" + tree, `mkdir /n; mount -t hostfs none /n -o /..; ls /n/etc`, "passwd\n"},
 		{"jail", "ubd0=" + tree + " rw", `mkdir /m; mount -t hostfs none /m -o /../../..; ls /m/etc; rm -rf /m/secret; cat /m/m/etc/passwd 2>/dev/null || echo fresh`, "passwd\nfresh\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -63,6 +63,15 @@ func (s *Server) Register() {
 	vfs.RegisterFilesystem(Type)
 }
 
+// RegisterClosed makes a hostfs known that has no directory: to mount it is EPERM, and the log says what to do.
+func RegisterClosed() {
+	Type.Mount = func(vfs.Caller, string, uint64, string) (vfs.SuperBlock, error) {
+		klog.Warnf("hostfs: no directory of the host was given: start linux with hostfs=<directory>")
+		return nil, unix.EPERM
+	}
+	vfs.RegisterFilesystem(Type)
+}
+
 // Close closes the directory. Mounts that are there stay usable.
 func (s *Server) Close() { _ = unix.Close(s.jail) }
 
