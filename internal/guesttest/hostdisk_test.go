@@ -51,11 +51,12 @@ umount /mnt
 			dir, err := os.MkdirTemp(work, "full")
 			need(t, err)
 			cmd := exec.Command(unshare, "-Urm", "sh", "-ec", `
-mount -t tmpfs -o size=10m tmpfs "$DIR"
+mount -t tmpfs -o size=40m tmpfs "$DIR"
+dd if=/dev/zero of="$DIR/other" bs=1M count=30 2>/dev/null
 `+script+`
 "$LINUX" quiet mem=128M ubd1="$DISK" exec="$FIRST" || exit 3
 if [ "$DISK" = "$DIR/disk" ]; then "$E2FSCK" -fp "$DIR/disk" || [ $? = 1 ]; fi
-mount -o remount,size=40m "$DIR"
+rm "$DIR/other"
 "$LINUX" quiet mem=128M ubd1="$DISK" exec="$SECOND" || exit 4
 if [ "$DISK" = "$DIR/disk" ]; then "$E2FSCK" -fn "$DIR/disk"; fi
 `)

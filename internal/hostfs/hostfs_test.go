@@ -227,7 +227,7 @@ func TestSemantics(t *testing.T) {
 			if st, err := vfs.Statfs(g, nil, "c", 0); st.Type != hostfsMagic || st.Blocks == 0 || err != nil {
 				t.Error(st, err)
 			}
-			tmp, err := g.open(".", unix.O_TMPFILE|unix.O_RDWR)
+			tmp, err := vfs.Open(g, nil, ".", vfs.OpenHow{Flags: unix.O_TMPFILE | unix.O_RDWR, Mode: 0o600})
 			if err == unix.EOPNOTSUPP {
 				t.Skip("no O_TMPFILE here")
 			}
