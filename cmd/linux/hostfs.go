@@ -32,17 +32,10 @@ func registerHostfs(cfg *cmdline.Config) {
 }
 
 // hostRoot prepares a root on hostfs. It has no device: root=/dev/root stands for that, and need not be given. A directory
-// as the first disk is such a root, to which all of hostfs is confined.
+// as the first disk is such a root. All of hostfs is confined to the root's directory if hostfs= gives no other.
 func hostRoot(cfg *cmdline.Config) error {
 	if cfg.RootFS == "hostfs" && cfg.Root == "" {
 		cfg.Root = "/dev/root"
-	}
-	if cfg.RootFS == "hostfs" && cfg.HostfsDir == "" {
-		dir, options, _ := strings.Cut(strings.TrimPrefix(cfg.RootFlags, "hostfs="), ",")
-		cfg.HostfsDir, cfg.RootFlags = cmp.Or(dir, "/"), ""
-		if options != "" {
-			cfg.RootFlags = "," + options
-		}
 	}
 	for i, word := range cfg.UBD {
 		name, dir, _ := strings.Cut(word, "=")
@@ -79,6 +72,13 @@ func hostRoot(cfg *cmdline.Config) error {
 			cfg.HostfsReadOnly = true
 		}
 		return confineRoot(cfg, dir)
+	}
+	if cfg.RootFS == "hostfs" && cfg.HostfsDir == "" {
+		dir, options, _ := strings.Cut(strings.TrimPrefix(cfg.RootFlags, "hostfs="), ",")
+		cfg.HostfsDir, cfg.RootFlags = cmp.Or(dir, "/"), ""
+		if options != "" {
+			cfg.RootFlags = "," + options
+		}
 	}
 	return nil
 }

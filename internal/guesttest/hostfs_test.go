@@ -59,6 +59,7 @@ func TestDirectoryRoot(t *testing.T) {
 			fmt.Sprintf("%d\nrefused\nrefused\n/dev/root hostfs rw,relatime 0 0\n", nobody)},
 		{"read-only", "hostfs=" + filepath.Dir(tree) + " rootfstype=hostfs rootflags=/" + filepath.Base(tree), "touch /etc/x 2>/dev/null || echo refused", "refused\n"},
 		{"jail of a root", "root=/dev/root rootfstype=hostfs rw rootflags=" + tree, `mkdir /n; mount -t hostfs none /n -o /..; ls /n/etc`, "passwd\n"},
+		{"jail of a disk with rootfstype", "rootfstype=hostfs rw ubd0=" + tree, `mkdir -p /o; mount -t hostfs none /o -o /..; ls /o/etc`, "passwd\n"},
 		{"jail", "ubd0=" + tree + " rw", `mkdir /m; mount -t hostfs none /m -o /../../..; ls /m/etc; rm -rf /m/secret; cat /m/m/etc/passwd 2>/dev/null || echo fresh`, "passwd\nfresh\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
