@@ -243,7 +243,14 @@ func (p *plan) tuntap(name, host string) error {
 				l.end()
 				return nil, "", err
 			}
-			l.route = func(guest netip.Addr, there bool) { setHostRoute(dev, guest, there) }
+			near := netip.PrefixFrom(ip, 24)
+			l.route = func(guest netip.Addr, there bool) {
+				if near.Contains(guest) {
+					setHostRoute(dev, guest, there)
+				} else if there {
+					klog.Warnf("%s: %s is not in %s: the host needs a route to it: ip route add %s dev %s", dev, guest, near.Masked(), guest, dev)
+				}
+			}
 		}
 		text := "TUN/TAP backend - " + dev
 		if ip.IsValid() {

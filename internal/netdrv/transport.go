@@ -58,7 +58,8 @@ func setHostAddr(dev string, ip netip.Addr) error {
 }
 
 // setHostRoute makes or removes the host's route to an address of the guest behind a device. Without it the guest can send
-// to the host, and gets no answer; that it cannot be made is no reason to refuse the guest its address.
+// to the host, and gets no answer; that it cannot be made is no reason to refuse the guest its address. The guest chooses the
+// address: a route that the host has already stays as it is.
 func setHostRoute(dev string, ip netip.Addr, there bool) {
 	l, err := netlink.LinkByName(dev)
 	if err != nil {
@@ -67,7 +68,7 @@ func setHostRoute(dev string, ip netip.Addr, there bool) {
 	r := &netlink.Route{LinkIndex: l.Attrs().Index, Scope: netlink.SCOPE_LINK,
 		Dst: &net.IPNet{IP: ip.AsSlice(), Mask: net.CIDRMask(ip.BitLen(), ip.BitLen())}}
 	if there {
-		err = netlink.RouteReplace(r)
+		err = netlink.RouteAdd(r)
 	} else {
 		err = netlink.RouteDel(r)
 	}
