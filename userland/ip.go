@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,6 +67,19 @@ func showing(args []string) ([]string, bool) {
 		return args[1:], true
 	}
 	return args, args[0] == "dev"
+}
+
+// carryOut does with x what the command says: add, replace or delete.
+func carryOut[T any](command string, x *T, add, replace, del func(*T) error) error {
+	switch {
+	case abbreviates(command, "add", 1):
+		return add(x)
+	case abbreviates(command, "replace", 1):
+		return replace(x)
+	case abbreviates(command, "delete", 1):
+		return del(x)
+	}
+	return errSyntax
 }
 
 // words takes pairs of a keyword and its value from args. What stands alone is the value of first.
@@ -262,15 +274,10 @@ func ipAddress(family int, args []string) error {
 			return fmt.Errorf("%s is not an address", b)
 		}
 	}
-	switch {
-	case abbreviates(args[0], "add", 1):
-		return netlink.AddrAdd(l, a)
-	case abbreviates(args[0], "replace", 1):
-		return netlink.AddrReplace(l, a)
-	case abbreviates(args[0], "delete", 1):
-		return netlink.AddrDel(l, a)
+	on := func(f func(netlink.Link, *netlink.Addr) error) func(*netlink.Addr) error {
+		return func(a *netlink.Addr) error { return f(l, a) }
 	}
-	return errSyntax
+	return carryOut(args[0], a, on(netlink.AddrAdd), on(netlink.AddrReplace), on(netlink.AddrDel))
 }
 
 func showAddresses(l netlink.Link, family int) error {
@@ -411,15 +418,7 @@ func ipRoute(family int, args []string) error {
 	} else if r.Gw == nil && r.Dst.IP.To4() != nil {
 		r.Scope = netlink.SCOPE_LINK
 	}
-	switch {
-	case abbreviates(args[0], "add", 1):
-		return netlink.RouteAdd(&r)
-	case abbreviates(args[0], "replace", 1):
-		return netlink.RouteReplace(&r)
-	case abbreviates(args[0], "delete", 1):
-		return netlink.RouteDel(&r)
-	}
-	return errSyntax
+	return carryOut(args[0], &r, netlink.RouteAdd, netlink.RouteReplace, netlink.RouteDel)
 }
 
 func showRoutes(family int, w map[string]string) error {
@@ -536,15 +535,7 @@ func ipNeighbour(family int, args []string) error {
 			return fmt.Errorf("%s is not an address like 02:00:00:00:00:01", hw)
 		}
 	}
-	switch {
-	case abbreviates(args[0], "add", 1):
-		return netlink.NeighAdd(&n)
-	case abbreviates(args[0], "replace", 1):
-		return netlink.NeighSet(&n)
-	case abbreviates(args[0], "delete", 1):
-		return netlink.NeighDel(&n)
-	}
-	return errSyntax
+	return carryOut(args[0], &n, netlink.NeighAdd, netlink.NeighSet, netlink.NeighDel)
 }
 
 // ifconfig shows interfaces, or sets one's address, netmask, MTU and state, as the older tool does.
@@ -630,7 +621,7 @@ func configure(l netlink.Link, args []string) error {
 		if ones, bits := addr.Mask.Size(); bits == 32 && ones < 31 {
 			a.Broadcast = lastOf(addr)
 		}
-		if err := netlink.AddrAdd(l, a); err != nil && err != os.ErrExist {
+		if err := netlink.AddrAdd(l, a); err != nil {
 			return err
 		}
 	}
