@@ -151,20 +151,30 @@ func hostBits(mode uint32, isDir bool) uint32 {
 	return mode & 0o1777
 }
 
+// perm is what the host gets of a guest's mode.
+func (sb *superBlock) perm(mode uint32, isDir bool) uint32 {
+	if sb.mapped {
+		return hostMode(mode, isDir)
+	}
+	return hostBits(mode, isDir)
+}
+
+// parent is a directory in which name is to be made.
+func (in *inode) parent(name string) (*handle, error) {
+	if !valid(name) {
+		return nil, unix.ENOENT
+	}
+	return in.dir()
+}
+
 // Create implements vfs.Inode.
 func (in *inode) Create(c vfs.Caller, name string, mode uint32, rdev uint64) (vfs.Inode, error) {
-	h, err := in.dir()
+	h, err := in.parent(name)
 	if err != nil {
 		return nil, err
 	}
 	defer h.put()
-	if !valid(name) {
-		return nil, unix.ENOENT
-	}
-	perm := hostBits(mode, false)
-	if in.sb.mapped {
-		perm = hostMode(mode, false)
-	}
+	perm := in.sb.perm(mode, false)
 	switch typ := mode & unix.S_IFMT; {
 	case typ == unix.S_IFREG || in.sb.mapped:
 		fd, err := in.sb.srv.open(h.fd, name, in.sb.flags(unix.O_RDWR)|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, perm)
@@ -199,18 +209,12 @@ func result(k *inode, err error) (vfs.Inode, error) {
 
 // Mkdir implements vfs.Inode.
 func (in *inode) Mkdir(c vfs.Caller, name string, mode uint32) (vfs.Inode, error) {
-	h, err := in.dir()
+	h, err := in.parent(name)
 	if err != nil {
 		return nil, err
 	}
 	defer h.put()
-	if !valid(name) {
-		return nil, unix.ENOENT
-	}
-	perm := hostBits(mode, true)
-	if in.sb.mapped {
-		perm = hostMode(mode, true)
-	}
+	perm := in.sb.perm(mode, true)
 	if err := again(func() error { return unix.Mkdirat(h.fd, name, perm) }); err != nil {
 		return nil, err
 	}
@@ -219,14 +223,11 @@ func (in *inode) Mkdir(c vfs.Caller, name string, mode uint32) (vfs.Inode, error
 
 // Symlink implements vfs.Inode.
 func (in *inode) Symlink(c vfs.Caller, name, target string) (vfs.Inode, error) {
-	h, err := in.dir()
+	h, err := in.parent(name)
 	if err != nil {
 		return nil, err
 	}
 	defer h.put()
-	if !valid(name) {
-		return nil, unix.ENOENT
-	}
 	if err := again(func() error { return unix.Symlinkat(target, h.fd, name) }); err != nil {
 		return nil, err
 	}
@@ -240,10 +241,7 @@ func (in *inode) Tmpfile(c vfs.Caller, mode uint32) (vfs.Inode, error) {
 		return nil, err
 	}
 	defer h.put()
-	perm := hostBits(mode, false)
-	if in.sb.mapped {
-		perm = hostMode(mode, false)
-	}
+	perm := in.sb.perm(mode, false)
 	fd, err := in.sb.srv.open(h.fd, ".", in.sb.flags(unix.O_RDWR)|unix.O_TMPFILE, perm)
 	if err != nil {
 		return nil, err
@@ -266,14 +264,11 @@ func (in *inode) Tmpfile(c vfs.Caller, mode uint32) (vfs.Inode, error) {
 // Link implements vfs.Inode.
 func (in *inode) Link(_ vfs.Caller, old vfs.Inode, name string) error {
 	k := old.(*inode)
-	h, err := in.dir()
+	h, err := in.parent(name)
 	if err != nil {
 		return err
 	}
 	defer h.put()
-	if !valid(name) {
-		return unix.ENOENT
-	}
 	kh, err := k.hold()
 	if err != nil {
 		return err
@@ -304,14 +299,11 @@ func (in *inode) Rmdir(_ vfs.Caller, name string, child vfs.Inode) error {
 }
 
 func (in *inode) unlink(name string, child vfs.Inode, flags int) error {
-	h, err := in.dir()
+	h, err := in.parent(name)
 	if err != nil {
 		return err
 	}
 	defer h.put()
-	if !valid(name) {
-		return unix.ENOENT
-	}
 	if err := again(func() error { return unix.Unlinkat(h.fd, name, flags) }); err != nil {
 		return err
 	}
