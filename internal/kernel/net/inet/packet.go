@@ -216,29 +216,9 @@ func (s *packetSocket) Recv(c vfs.Caller, m *socket.Msg, dst *uio.Dst) (int, err
 	if m.Flags&unix.MSG_OOB != 0 {
 		return 0, unix.EINVAL
 	}
-	if m.Flags&unix.MSG_ERRQUEUE != 0 {
-		return 0, unix.EAGAIN
-	}
 	var got capture
-	var failed error
-	take := func() (ok bool) {
-		if failed = s.TakeError(); failed != nil {
-			return true
-		}
-		got, ok = s.take(m.Flags&unix.MSG_PEEK != 0)
-		return ok
-	}
-	if !take() {
-		if m.Flags&unix.MSG_DONTWAIT != 0 {
-			return 0, unix.EAGAIN
-		}
-		t := s.RecvTimeout()
-		if err := s.q.Wait(c, wait.Readable, t.Deadline, take); err != nil {
-			return 0, t.Err(err)
-		}
-	}
-	if failed != nil {
-		return 0, failed
+	if err := s.Await(c, &s.q, m.Flags, func(peek bool) (ok bool) { got, ok = s.take(peek); return ok }); err != nil {
+		return 0, err
 	}
 	n, err := dst.CopyOut(got.data)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
 	"github.com/user-mode-linux/linux/internal/kernel/ktime"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
+	"github.com/user-mode-linux/linux/internal/kernel/wait"
 )
 
 // Limits of socket buffers in bytes (net.core.wmem_max and the like, socket(7)).
@@ -130,6 +131,32 @@ func (b *Base) RecvTimeout() Timeout {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return timeout(b.rcvtimeo)
+}
+
+// Await waits for a datagram as recvmsg(2) does with these flags: take fetches one, or with peek looks at it, and returns
+// false if there is none. q is where their coming is notified. A stored error comes first.
+func (b *Base) Await(c vfs.Caller, q *wait.Queue, flags int, take func(peek bool) bool) error {
+	if flags&unix.MSG_ERRQUEUE != 0 {
+		return unix.EAGAIN
+	}
+	var failed error
+	try := func() bool {
+		if failed = b.TakeError(); failed != nil {
+			return true
+		}
+		return take(flags&unix.MSG_PEEK != 0)
+	}
+	if try() {
+		return failed
+	}
+	if flags&unix.MSG_DONTWAIT != 0 {
+		return unix.EAGAIN
+	}
+	t := b.RecvTimeout()
+	if err := q.Wait(c, wait.Readable, t.Deadline, try); err != nil {
+		return t.Err(err)
+	}
+	return failed
 }
 
 // SendTimeout starts the timeout of one sending call.
