@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -122,10 +123,18 @@ func (g *testGuest) run(command string) {
 	}
 }
 
-// TestSeedNets: the network options of old documents start, whether or not there is what they name.
+// TestSeedNets: the network options of old documents start, whether or not there is what they name: either there is the
+// interface, or a line on standard error says why not. All are in a network namespace, so that no device of the host changes.
 func TestSeedNets(t *testing.T) {
 	if userland() == nil {
 		t.Skip("the built-in root was not built")
+	}
+	if out, err := exec.Command("unshare", "-Urn", "true").CombinedOutput(); err != nil {
+		t.Skipf("no network namespaces here: %v %s", err, out)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
 	}
 	for _, words := range []string{
 		"eth0=tuntap,,,192.168.0.100", "eth0=tuntap,tap0,3f:2a:bb:00:00:00,192.168.0.100", "eth0=tuntap,,,", "eth0=tuntap. 192.168.0.100",
@@ -134,10 +143,16 @@ func TestSeedNets(t *testing.T) {
 		"eth5+=mcast", "eth0=mcast", "eth0=tuntap,,,192.168.0.254", "eth0=tuntap,tap0", "eth0=daemon", "eth0=slip,192.168.0.254",
 		"eth0=slirp,,/usr/bin/slirp", "eth0=pcap,eth0,tcp", "eth1=pcap,eth0,!tcp",
 	} {
-		cmd := exec.Command("/proc/self/exe", append([]string{"quiet", "timeout=60", "exec=true"}, strings.Fields(words)...)...)
+		args := append([]string{"-Urn", exe, "quiet", "timeout=60", "exec=ls /sys/class/net"}, strings.Fields(words)...)
+		cmd := exec.Command("unshare", args...)
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
 		cmd.Env = append(os.Environ(), runLinux+"=1", "HOME="+t.TempDir())
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("%s: %v\n%s", words, err, out)
+		out, err := cmd.Output()
+		dev := words[:len("eth0")]
+		there, told := slices.Contains(strings.Fields(string(out)), dev), strings.Contains(stderr.String(), dev)
+		if err != nil || there == told {
+			t.Errorf("%s: %v, there %v, told %v\n%s%s", words, err, there, told, out, stderr.String())
 		}
 	}
 }
