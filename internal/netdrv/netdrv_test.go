@@ -217,3 +217,67 @@ func FuzzParse(f *testing.F) {
 		chooseMAC("eth0", s)
 	})
 }
+
+// TestBurst sends more frames than the host takes at once, as to a switch, and has more sent than the stack takes at once:
+// nothing is lost, and all comes in order.
+func TestBurst(t *testing.T) {
+	const n = 500
+	number := func(f []byte) int { return int(binary.NativeEndian.Uint32(f)) }
+	path := filepath.Join(t.TempDir(), "switch")
+	sw, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sw.Close()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		t.Fatal(err)
+	}
+	out, err := newLink(fd, write)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.end()
+	frame := make([]byte, 1514)
+	for i := range n {
+		binary.NativeEndian.PutUint32(frame, uint32(i))
+		if !out.Send(frame) {
+			t.Fatalf("frame %d is not taken", i)
+		}
+	}
+	sw.SetReadDeadline(time.Now().Add(20 * time.Second))
+	for i := range n {
+		if _, err := sw.Read(frame); err != nil || number(frame) != i {
+			t.Fatalf("frame %d came as %d: %v", number(frame), i, err)
+		}
+	}
+
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[1])
+	in, err := newLink(pair[0], write)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.end()
+	busy, got := make(chan bool), make(chan int, n)
+	in.Open(func(f []byte) { <-busy; got <- number(f) })
+	unix.SetsockoptTimeval(pair[1], unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: 20})
+	for i := range n {
+		binary.NativeEndian.PutUint32(frame, uint32(i))
+		if _, err := unix.Write(pair[1], frame); err != nil {
+			t.Fatalf("frame %d: %v", i, err)
+		}
+	}
+	close(busy)
+	for i := range n {
+		if k := <-got; k != i {
+			t.Fatalf("frame %d came as %d", k, i)
+		}
+	}
+}

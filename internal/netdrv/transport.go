@@ -166,7 +166,7 @@ func udpLink(bind netip.AddrPort, to netip.AddrPort, prepare func(fd int) error)
 		return nil, err
 	}
 	dst := &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
-	return newLink(fd, func(fd int, frame []byte) bool { return unix.Sendto(fd, frame, unix.MSG_DONTWAIT, dst) == nil })
+	return newLink(fd, func(fd int, frame []byte) error { return unix.Sendto(fd, frame, unix.MSG_DONTWAIT, dst) })
 }
 
 // mcast joins a group on which each datagram is a frame. What a guest sends comes back to it, and is dropped above.
