@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -106,6 +108,63 @@ func TestStale(t *testing.T) {
 			t.Errorf("%s: taken over as %q, old socket: %v", name, d.Path(), err)
 		}
 	}
+}
+
+// TestNotOurs gives names of things that are no directories of guests: nothing in them is deleted.
+func TestNotOurs(t *testing.T) {
+	parent := t.TempDir()
+	work := filepath.Join(parent, "work")
+	if err := os.MkdirAll(filepath.Join(work, "sub"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	kept := filepath.Join(t.TempDir(), "pid") // a name that would be deleted, behind a link
+	for _, f := range []string{filepath.Join(work, "letter"), filepath.Join(work, "con1"), kept} {
+		if err := os.WriteFile(f, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(filepath.Dir(kept), filepath.Join(parent, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"work", "link"} {
+		warnings := 0
+		d, err := Create(parent, name, func(string) { warnings++ })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if warnings != 2 || d.Name() == name {
+			t.Errorf("%s: got %q with %d warnings", name, d.Name(), warnings)
+		}
+		RemoveOf(filepath.Join(parent, name), os.Getpid())
+	}
+	for _, f := range []string{filepath.Join(work, "letter"), filepath.Join(work, "con1"), kept} {
+		if _, err := os.Stat(f); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestFight has many take a stale directory at once, and give it back: only one has it at any time.
+func TestFight(t *testing.T) {
+	parent := t.TempDir()
+	var has atomic.Int32
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 20 {
+				d, err := claim(parent, "box")
+				if err != nil {
+					continue
+				}
+				if has.Add(1) > 1 {
+					t.Error("two have the directory")
+				}
+				has.Add(-1)
+				d.Remove()
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // A directory that somebody else has taken over must survive us.
