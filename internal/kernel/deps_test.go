@@ -1,6 +1,7 @@
 package kernel_test
 
 import (
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -226,5 +227,74 @@ func TestUnsafe(t *testing.T) {
 	}
 	if files < 50 {
 		t.Errorf("only %d files were looked at", files)
+	}
+}
+
+// TestPointersInCalls holds the rule that a pointer becomes a number only in the argument list of a system call: on the way
+// through another Go function the stack may be moved, and the host would write where a variable was.
+func TestPointersInCalls(t *testing.T) {
+	calls := map[string]bool{"Syscall": true, "Syscall6": true, "RawSyscall": true, "RawSyscall6": true}
+	converts := func(n ast.Expr) bool { // uintptr(unsafe.Pointer(...))
+		c, ok := n.(*ast.CallExpr)
+		if !ok || len(c.Args) != 1 {
+			return false
+		}
+		name, ok := c.Fun.(*ast.Ident)
+		if !ok || name.Name != "uintptr" {
+			return false
+		}
+		in, ok := c.Args[0].(*ast.CallExpr)
+		if !ok {
+			return false
+		}
+		sel, ok := in.Fun.(*ast.SelectorExpr)
+		return ok && sel.Sel.Name == "Pointer"
+	}
+	found := 0
+	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == "testdata" || d.Name() == ".git" || d.Name() == "build") {
+			return fs.SkipDir
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		src, err := os.ReadFile(path)
+		if err != nil || !strings.Contains(string(src), `"unsafe"`) {
+			return err
+		}
+		fset := token.NewFileSet()
+		f, err := parser.ParseFile(fset, path, src, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		right := map[ast.Expr]bool{}
+		ast.Inspect(f, func(n ast.Node) bool {
+			c, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			if sel, ok := c.Fun.(*ast.SelectorExpr); ok && calls[sel.Sel.Name] {
+				for _, a := range c.Args {
+					right[a] = true
+				}
+			}
+			if converts(c) {
+				found++
+				if !right[c] {
+					t.Errorf("%s: a pointer becomes a number before the system call", fset.Position(c.Pos()))
+				}
+			}
+			return true
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found < 10 {
+		t.Errorf("only %d conversions were looked at", found)
 	}
 }

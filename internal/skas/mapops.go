@@ -194,11 +194,10 @@ func (t *Thread) runCall(nr platform.Sysno, a platform.Args) (uint64, error) {
 		if err := ptraceGetRegs(t.tid, &r); err != nil {
 			return 0, unix.ESRCH
 		}
-		if r.Rax != entryRax && int64(r.Rax) != eRestartNoIntr {
+		if int64(r.Rax) != eRestartNoIntr {
 			return result(r.Rax)
 		}
-		// A pending kick kept clone from working; the kick's stop comes first now. Or the call was not made: once in some
-		// 100,000 times under load rax is still what it was at the entry, which no call that we make returns.
+		// A pending kick kept clone from working; the kick's stop comes first now.
 		r.Rdi, r.Rsi, r.Rdx, r.R10, r.R8, r.R9 = a[0], a[1], a[2], a[3], a[4], a[5]
 	}
 	for {

@@ -43,5 +43,6 @@ func processVM(nr uintptr, tid int, p []byte, r []uio.Range) (int, syscall.Errno
 // hostBrk reports whether the host lets a process say where its heap is (CONFIG_CHECKPOINT_RESTORE).
 func hostBrk() bool {
 	var size uint32
-	return unix.Prctl(prSetMM, prSetMMMapSize, uintptr(unsafe.Pointer(&size)), 0, 0) == nil && size == mmMapSize
+	_, _, e := syscall.RawSyscall6(unix.SYS_PRCTL, prSetMM, prSetMMMapSize, uintptr(unsafe.Pointer(&size)), 0, 0, 0)
+	return e == 0 && size == mmMapSize
 }

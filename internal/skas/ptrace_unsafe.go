@@ -19,12 +19,22 @@ func ptrace(req, tid int, addr, data uintptr) error {
 	return nil
 }
 
+// ptracePtr is ptrace for requests with a structure. The pointer must not become a number earlier than here: what it points
+// to is often on the caller's stack, and any call of a Go function can move that.
+func ptracePtr(req, tid int, addr uintptr, data unsafe.Pointer) error {
+	_, _, e := syscall.RawSyscall6(syscall.SYS_PTRACE, uintptr(req), uintptr(tid), addr, uintptr(data), 0, 0)
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
 func ptraceGetRegs(tid int, r *unix.PtraceRegs) error {
-	return ptrace(unix.PTRACE_GETREGS, tid, 0, uintptr(unsafe.Pointer(r)))
+	return ptracePtr(unix.PTRACE_GETREGS, tid, 0, unsafe.Pointer(r))
 }
 
 func ptraceSetRegs(tid int, r *unix.PtraceRegs) error {
-	return ptrace(unix.PTRACE_SETREGS, tid, 0, uintptr(unsafe.Pointer(r)))
+	return ptracePtr(unix.PTRACE_SETREGS, tid, 0, unsafe.Pointer(r))
 }
 
 // siginfo is the head of siginfo_t as faults fill it.
@@ -37,7 +47,7 @@ type siginfo struct {
 const _ = uint(128-unsafe.Sizeof(siginfo{})) + uint(unsafe.Sizeof(siginfo{})-128)
 
 func ptraceGetSiginfo(tid int, si *siginfo) error {
-	return ptrace(unix.PTRACE_GETSIGINFO, tid, 0, uintptr(unsafe.Pointer(si)))
+	return ptracePtr(unix.PTRACE_GETSIGINFO, tid, 0, unsafe.Pointer(si))
 }
 
 const ntX86XState = 0x202 // NT_X86_XSTATE, elf(5)
@@ -45,13 +55,13 @@ const ntX86XState = 0x202 // NT_X86_XSTATE, elf(5)
 // ptraceGetXState reads the XSAVE area into p and returns its size.
 func ptraceGetXState(tid int, p []byte) (int, error) {
 	iov := unix.Iovec{Base: &p[0], Len: uint64(len(p))}
-	err := ptrace(unix.PTRACE_GETREGSET, tid, ntX86XState, uintptr(unsafe.Pointer(&iov)))
+	err := ptracePtr(unix.PTRACE_GETREGSET, tid, ntX86XState, unsafe.Pointer(&iov))
 	return int(iov.Len), err
 }
 
 func ptraceSetXState(tid int, p []byte) error {
 	iov := unix.Iovec{Base: &p[0], Len: uint64(len(p))}
-	return ptrace(unix.PTRACE_SETREGSET, tid, ntX86XState, uintptr(unsafe.Pointer(&iov)))
+	return ptracePtr(unix.PTRACE_SETREGSET, tid, ntX86XState, unsafe.Pointer(&iov))
 }
 
 // ptracePoke writes one word, even to read-only private memory.
@@ -61,19 +71,22 @@ func ptracePoke(tid int, addr, word uint64) error {
 
 // ptracePeekUser reads a word of struct user. The bare system call stores it, where the C library returns it.
 func ptracePeekUser(tid int, off uintptr) (v uint64, err error) {
-	err = ptrace(unix.PTRACE_PEEKUSR, tid, off, uintptr(unsafe.Pointer(&v)))
+	err = ptracePtr(unix.PTRACE_PEEKUSR, tid, off, unsafe.Pointer(&v))
 	return v, err
 }
 
 // wait4 is wait4(2) for stubs. With WNOHANG it does not block and the scheduler is not told.
 func wait4(pid int, ws *unix.WaitStatus, options int, ru *unix.Rusage) (int, error) {
-	call := syscall.Syscall6
-	if options&unix.WNOHANG != 0 {
-		call = syscall.RawSyscall6
-	}
 	var st uint32
-	r, _, e := call(syscall.SYS_WAIT4, uintptr(pid), uintptr(unsafe.Pointer(&st)), uintptr(options),
-		uintptr(unsafe.Pointer(ru)), 0, 0)
+	var r uintptr
+	var e syscall.Errno
+	if options&unix.WNOHANG != 0 {
+		r, _, e = syscall.RawSyscall6(syscall.SYS_WAIT4, uintptr(pid), uintptr(unsafe.Pointer(&st)), uintptr(options),
+			uintptr(unsafe.Pointer(ru)), 0, 0)
+	} else {
+		r, _, e = syscall.Syscall6(syscall.SYS_WAIT4, uintptr(pid), uintptr(unsafe.Pointer(&st)), uintptr(options),
+			uintptr(unsafe.Pointer(ru)), 0, 0)
+	}
 	*ws = unix.WaitStatus(st)
 	if e != 0 {
 		return 0, e
@@ -128,5 +141,5 @@ type syscallInfo struct {
 const _ = uint(88-unsafe.Sizeof(syscallInfo{})) + uint(unsafe.Sizeof(syscallInfo{})-88)
 
 func ptraceGetSyscallInfo(tid int, info *syscallInfo) error {
-	return ptrace(unix.PTRACE_GET_SYSCALL_INFO, tid, unsafe.Sizeof(*info), uintptr(unsafe.Pointer(info)))
+	return ptracePtr(unix.PTRACE_GET_SYSCALL_INFO, tid, unsafe.Sizeof(*info), unsafe.Pointer(info))
 }
