@@ -71,6 +71,10 @@ func (sb *superBlock) startWriting() error {
 	s := &sb.s
 	s.MountTime = uint32(now().Sec)
 	s.MountCount++
+	sb.wasValid = s.State & disk.StateValid
+	if sb.wasValid == 0 {
+		klog.Warnf("EXT4-fs (%s): warning: mounting unchecked fs, running e2fsck is recommended", sb.dev.Name())
+	}
 	if w.journal != nil {
 		s.Incompat |= disk.IncompatRecover
 	} else {
@@ -150,15 +154,13 @@ func (sb *superBlock) replayToDisk() error {
 	if err != nil {
 		return err
 	}
-	blocks, next, err := jbd2.Recover(sink.Source)
+	found := sb.s.State & disk.StateError // what is in the journal may be older
+	next, err := jbd2.Recover(sink.Source, func(n uint64, p []byte) error {
+		_, err := sb.dev.WriteAt(p, int64(n)<<sb.blockBits)
+		return err
+	})
 	if err != nil {
 		return err
-	}
-	found := sb.s.State & disk.StateError // what is in the journal may be older
-	for n, p := range blocks {
-		if _, err := sb.dev.WriteAt(p, int64(n)<<sb.blockBits); err != nil {
-			return err
-		}
 	}
 	if err := sb.flush(); err != nil {
 		return err
@@ -315,7 +317,7 @@ func (sb *superBlock) stopWriting() error {
 	if w.journal != nil {
 		sb.s.Incompat &^= disk.IncompatRecover
 	} else {
-		sb.s.State |= disk.StateValid
+		sb.s.State |= sb.wasValid // one that was not clean before stays so until e2fsck has seen it
 	}
 	if err := sb.flush(); err != nil {
 		return sb.abort(err, "cannot flush the device")

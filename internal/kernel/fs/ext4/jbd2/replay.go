@@ -41,7 +41,7 @@ type Source struct {
 	BlockSize int
 	// Blocks is the number of blocks of the journal.
 	Blocks uint64
-	// Limit bounds the memory for replayed blocks in bytes.
+	// Limit bounds what Replay keeps in memory, in bytes.
 	Limit int64
 	// Read reads a block of the journal.
 	Read func(block uint64, p []byte) error
@@ -58,6 +58,7 @@ type journal struct {
 	csum        bool
 	tagSize     int
 	buf         []byte
+	data        []byte // a block of content
 }
 
 var table = crc32.MakeTable(crc32.Castagnoli)
@@ -66,47 +67,52 @@ func crc(c uint32, p []byte) uint32 { return ^crc32.Update(^c, table, p) }
 
 // Replay returns the blocks of the device that the journal replaces. Nothing is returned with an error.
 func Replay(src Source) (map[uint64][]byte, error) {
-	blocks, _, err := Recover(src)
-	return blocks, err
-}
-
-// Recover is Replay for who writes the blocks to the device: it also returns the number of the next transaction, which
-// Reset wants.
-func Recover(src Source) (blocks map[uint64][]byte, next uint32, err error) {
-	j := &journal{Source: src, buf: make([]byte, src.BlockSize)}
-	sequence, start, err := j.super()
-	if err != nil || start == 0 {
-		return nil, sequence, err
-	}
-	// First pass: how far do complete transactions go? Second: what is revoked, and since when? Third: the blocks.
-	var end uint32
-	if end, err = j.scan(sequence, start, ^uint32(0), visitor{}); err != nil {
-		return nil, 0, err
-	}
-	revoked := map[uint64]uint32{}
-	if _, err = j.scan(sequence, start, end, visitor{revoke: func(block uint64, seq uint32) {
-		revoked[block] = seq // later transactions come later
-	}}); err != nil {
-		return nil, 0, err
-	}
 	out := map[uint64][]byte{}
-	_, err = j.scan(sequence, start, end, visitor{data: func(block uint64, seq uint32, p []byte) error {
-		if r, ok := revoked[block]; ok && int32(r-seq) >= 0 {
-			return nil
-		}
-		if !j.Valid(block) {
-			return fmt.Errorf("block %d is not on the device", block)
-		}
-		if out[block] == nil && int64(len(out)+1)*int64(j.BlockSize) > j.Limit {
+	_, err := Recover(src, func(block uint64, p []byte) error {
+		if out[block] == nil && int64(len(out)+1)*int64(src.BlockSize) > src.Limit {
 			return errors.New("too many blocks to replay in memory")
 		}
 		out[block] = append(out[block][:0], p...)
 		return nil
-	}})
+	})
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	return out, end + 1, nil
+	return out, nil
+}
+
+// Recover calls write for the blocks of the device that the journal replaces, in the order in which they were logged, once it
+// has seen that all can be read. It returns the number of the next transaction, which Reset wants.
+func Recover(src Source, write func(block uint64, p []byte) error) (next uint32, err error) {
+	j := &journal{Source: src, buf: make([]byte, src.BlockSize), data: make([]byte, src.BlockSize)}
+	sequence, start, err := j.super()
+	if err != nil || start == 0 {
+		return sequence, err
+	}
+	// First pass: how far do complete transactions go? Second: is all of them valid, and what is revoked, and since when?
+	// Third: the blocks.
+	end, err := j.scan(sequence, start, sequence-1, visitor{})
+	if err != nil {
+		return 0, err
+	}
+	revoked := map[uint64]uint32{}
+	if _, err = j.scan(sequence, start, end, visitor{revoke: func(block uint64, seq uint32) {
+		revoked[block] = seq // later transactions come later
+	}, data: func(block uint64, _ uint32, _ []byte) error {
+		if !j.Valid(block) {
+			return fmt.Errorf("block %d is not on the device", block)
+		}
+		return nil
+	}}); err != nil {
+		return 0, err
+	}
+	_, err = j.scan(sequence, start, end, visitor{data: func(block uint64, seq uint32, p []byte) error {
+		if r, ok := revoked[block]; ok && int32(r-seq) >= 0 {
+			return nil
+		}
+		return write(block, p)
+	}})
+	return end + 1, err
 }
 
 // super reads the journal's superblock.
@@ -254,7 +260,7 @@ func (j *journal) tags(b []byte) (out []tag, ok bool) {
 
 // block reads the data block of a tag from journal block at.
 func (j *journal) block(t tag, at uint64, seq uint32, data func(uint64, uint32, []byte) error) error {
-	p := make([]byte, j.BlockSize)
+	p := j.data
 	if err := j.Read(at, p); err != nil {
 		return err
 	}

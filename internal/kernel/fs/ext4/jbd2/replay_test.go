@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -115,6 +116,24 @@ func TestReplay(t *testing.T) {
 	src.Limit = bs
 	if _, err := Replay(src); err == nil {
 		t.Error("the limit was passed")
+	}
+	var order []uint64
+	if next, err := Recover(src, func(b uint64, _ []byte) error { order = append(order, b); return nil }); err != nil || next != 103 ||
+		!slices.Equal(order, []uint64{5, 7, 5}) {
+		t.Errorf("recovery: next %d, blocks %d, %v", next, order, err)
+	}
+	src = sample().source()
+	src.Valid = func(b uint64) bool { return b < 7 }
+	if _, err := Recover(src, func(b uint64, _ []byte) error { t.Errorf("wrote block %d", b); return nil }); err == nil {
+		t.Error("a block outside the device was accepted")
+	}
+	// The number of the first transaction may be any.
+	j = newJournal(8, 1, 1, 1<<32-1)
+	j.descriptor(1, 1<<32-1, 5)
+	j.fill(2, 'x')
+	j.header(3, typeCommit, 1<<32-1)
+	if out, err := Replay(j.source()); err != nil || len(out) != 1 || out[5][0] != 'x' {
+		t.Errorf("last number: %d blocks, %v", len(out), err)
 	}
 	j = sample()
 	be.PutUint32(j[0][40:], incompatFastCommit)
