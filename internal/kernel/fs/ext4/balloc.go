@@ -270,6 +270,7 @@ func (sb *superBlock) allocBlocks(goal uint64, want uint32, root bool) (first ui
 				b.Release()
 				continue
 			}
+			k = min(k, g.desc.FreeBlocks-g.nheld) // more only if the bitmap was changed behind our back
 			setBits(b.Data(), at, k)
 			g.desc.FreeBlocks -= k
 			g.desc.BlockBitmapCsum = sb.bitmapSum(b.Data(), sb.s.BlocksPerGroup)

@@ -216,6 +216,9 @@ func (in *inode) Lookup(_ vfs.Caller, name string) (vfs.Inode, error) {
 		return nil, in.sb.errorf(errCorrupt, "inode #%d: '%s' linked to parent dir", in.ino, name)
 	}
 	child, err := in.sb.iget(ino, false)
+	if err == nil && child.isValue() {
+		return nil, in.sb.errorf(errCorrupt, "inode #%d: '%s' is the value of an attribute (inode #%d)", in.ino, name, ino)
+	}
 	if err == unix.ESTALE {
 		return nil, in.sb.errorf(errCorrupt, "inode #%d: deleted inode referenced: %d", in.ino, ino)
 	}

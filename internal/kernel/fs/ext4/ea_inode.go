@@ -45,6 +45,13 @@ func (in *inode) newEAInode(value []byte) (*inode, error) {
 	return k, nil
 }
 
+// isValue reports whether the inode is an attribute's value.
+func (in *inode) isValue() bool {
+	in.mu.RLock()
+	defer in.mu.RUnlock()
+	return in.raw.Flags&disk.InodeEAInode != 0
+}
+
 // eaHash is the hash of an entry whose value is in the inode.
 func (in *inode) eaHash(name string) uint32 {
 	sum := binary.LittleEndian.AppendUint32(nil, uint32(in.Attr().Atime.Sec))

@@ -74,10 +74,15 @@ func (in *inode) extPath(b uint32) (path extPath, err error) {
 	}
 }
 
-// extents decodes the leaf and checks it.
+// extents decodes the leaf and checks it. That it begins where the index says is what makes going through a tree end.
 func (in *inode) extents(path extPath) ([]disk.Extent, error) {
 	leaf := &path[len(path)-1]
 	out := make([]disk.Extent, leaf.h.Entries, int(leaf.h.Entries)+3)
+	if len(path) > 1 && len(out) > 0 {
+		if up := &path[len(path)-2]; binary.LittleEndian.Uint32(entry(up.p, up.i)) != binary.LittleEndian.Uint32(entry(leaf.p, 0)) {
+			return nil, in.sb.errorf(errCorrupt, "inode #%d: extent tree leaf does not begin where its index says", in.ino)
+		}
+	}
 	end := uint64(0)
 	for i := range out {
 		out[i].Decode(entry(leaf.p, i))
@@ -419,14 +424,28 @@ func (in *inode) markWritten(b, n uint32) error {
 
 // cutExtents frees a part, from the end, of what lies in [from, to). done says that nothing is left there.
 func (in *inode) cutExtents(from, to uint64) (done bool, err error) {
+	for prev := to; ; to = prev {
+		if prev, done, err = in.cutLeaf(from, to); prev == 0 || err != nil {
+			return done, err
+		}
+	}
+}
+
+// cutLeaf is cutExtents for the last leaf of the range. If it has nothing of the range, prev is where the leaf before it ends.
+func (in *inode) cutLeaf(from, to uint64) (prev uint64, done bool, err error) {
 	path, err := in.extPath(uint32(to - 1))
 	if err != nil {
-		return false, err
+		return 0, false, err
 	}
 	defer path.release()
 	exts, err := in.extents(path)
 	if err != nil {
-		return false, err
+		return 0, false, err
+	}
+	if len(exts) == 0 && len(path) > 1 { // nobody leaves such a leaf
+		in.lastRun.Store(nil)
+		in.dropNode(path)
+		return 0, false, nil
 	}
 	meta := in.metaData()
 	const atOnce = 16 // extents: each may be in a group of its own
@@ -456,26 +475,25 @@ func (in *inode) cutExtents(from, to uint64) (done bool, err error) {
 	}
 	if len(freed) == 0 {
 		// Nothing in this leaf: there may be something in the one before.
-		prev := int64(-1)
 		for _, n := range path[:len(path)-1] {
 			if n.i > 0 {
-				prev = int64(binary.LittleEndian.Uint32(entry(n.p, n.i)))
+				prev = uint64(binary.LittleEndian.Uint32(entry(n.p, n.i)))
 			}
 		}
-		if prev <= int64(from) {
-			return true, nil
+		if prev <= from {
+			return 0, true, nil
 		}
-		if uint64(prev) >= to {
-			return true, in.sb.errorf(errCorrupt, "inode #%d: extent index out of order", in.ino)
+		if prev >= to {
+			return 0, true, in.sb.errorf(errCorrupt, "inode #%d: extent index out of order", in.ino)
 		}
-		return in.cutExtents(from, uint64(prev))
+		return prev, false, nil
 	}
 	if err := in.putLeaf(path, exts); err != nil {
-		return false, err
+		return 0, false, err
 	}
 	for _, e := range freed {
 		in.sb.freeBlocksNow(in, e.Start, e.Len, meta)
 		in.addBlocks(-int(e.Len))
 	}
-	return false, nil
+	return 0, false, nil
 }

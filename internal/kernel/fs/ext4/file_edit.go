@@ -361,6 +361,9 @@ func (in *inode) fsync(dataOnly bool) error {
 	if err := in.flushMem(0, math.MaxInt64); err != nil {
 		return err
 	}
+	if err := in.lost.Swap(nil); err != nil {
+		return *err
+	}
 	if !dataOnly && in.lazy.Swap(false) {
 		return sb.commit(true)
 	}

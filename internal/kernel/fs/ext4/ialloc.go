@@ -205,7 +205,9 @@ func (sb *superBlock) newInode(c vfs.Caller, parent *inode, mode uint32) (*inode
 	}
 	in.seed = disk.InodeSeed(sb.seed, ino, d.Generation)
 	in.fresh = true
-	sb.inodes.replace(in)
+	if !sb.inodes.enter(in) {
+		return nil, sb.errorf(errCorrupt, "inode #%d: in use, but free in the bitmap", ino)
+	}
 	in.markDirty(false)
 	return in, nil
 }

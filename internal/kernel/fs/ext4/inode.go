@@ -55,6 +55,8 @@ type inode struct {
 	mapped int
 	// memDirty: there is a shared writable mapping, so that mem is newer than the device. Changed with memMu.
 	memDirty atomic.Bool
+	// lost is the error with which pages of the last mapping could not be written back: the next fsync returns it.
+	lost atomic.Pointer[unix.Errno]
 }
 
 // iget returns the inode with a number. special allows the reserved ones.
@@ -107,17 +109,8 @@ func (t *inodeTable) add(in *inode) *inode {
 	return in
 }
 
-// replace enters a new inode in place of one with the same number that has been freed.
-func (t *inodeTable) replace(in *inode) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.m == nil {
-		t.m = map[uint32]weak.Pointer[inode]{}
-	}
-	w := weak.Make(in)
-	t.m[in.ino] = w
-	t.watch(in, w)
-}
+// enter enters a new inode. It reports false if its number is somebody's.
+func (t *inodeTable) enter(in *inode) bool { return t.add(in) == in }
 
 // remove takes out an inode that is freed.
 func (t *inodeTable) remove(in *inode) {

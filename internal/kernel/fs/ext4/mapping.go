@@ -229,7 +229,9 @@ func (in *inode) Mapped(delta int, _ bool) {
 	last := in.mapped+delta <= 0
 	in.memMu.Unlock()
 	if last && in.memDirty.Load() {
-		_ = in.flushMem(0, 1<<62) // who wants to know calls msync before
+		if err, ok := in.flushMem(0, 1<<62).(unix.Errno); ok {
+			in.lost.Store(&err)
+		}
 	}
 	in.memMu.Lock()
 	var m platform.Memfile

@@ -57,8 +57,9 @@ func (in *inode) flushMem(off, end int64) error {
 	return in.flushMemLocked(off, end)
 }
 
-// flushMemLocked is flushMem for who holds in.io.
-func (in *inode) flushMemLocked(off, end int64) error {
+// flushMemLocked is flushMem for who holds in.io. What cannot be written does not keep the rest from being: the first error
+// is returned.
+func (in *inode) flushMemLocked(off, end int64) (first error) {
 	if !in.memDirty.Load() {
 		return nil
 	}
@@ -74,53 +75,64 @@ func (in *inode) flushMemLocked(off, end int64) error {
 	buf := bounces.Get().(*[]byte)
 	defer bounces.Put(buf)
 	for _, c := range chunks {
-		at := int64(c * fillChunk)
-		mem, old := (*buf)[:fillChunk], (*buf)[fillChunk:2*fillChunk]
-		in.mu.RLock()
-		n := int(min(fillChunk, max(in.attr.Size-at, 0)))
-		var err error
-		if n > 0 {
-			clear(mem)
-			in.memMu.Lock()
-			if in.mem == nil {
-				err = unix.EIO
-			} else if _, err = in.mem.ReadAt(mem[:n], at); err != nil {
-				err = unix.EIO
-			}
-			in.memMu.Unlock()
-			if err == nil {
-				if in.inline() {
-					clear(old)
-				} else if k, e := in.readDisk(uio.ToBytes(old[:n]), at, n); e != nil || k < n {
-					err = unix.EIO
-				}
-			}
-		}
-		in.mu.RUnlock()
-		if err != nil {
-			return err
-		}
-		// Pages that are as they were are left alone, so that holes stay holes.
-		for p := 0; p < n; p += pageSize {
-			q := min(p+pageSize, n)
-			if bytes.Equal(mem[p:q], old[p:q]) {
-				continue
-			}
-			for q < n && !bytes.Equal(mem[q:min(q+pageSize, n)], old[q:min(q+pageSize, n)]) {
-				q = min(q+pageSize, n)
-			}
-			data := make([]byte, (q-p+in.sb.blockSize)&^(in.sb.blockSize-1))
-			copy(data, mem[p:q])
-			if _, err := in.writeFrom(true, data, 0, q-p, at+int64(p), false); err != nil {
-				return err
-			}
-			p = q - pageSize
-			if q == n {
-				break
-			}
+		if err := in.flushChunk(int64(c*fillChunk), (*buf)[:fillChunk], (*buf)[fillChunk:2*fillChunk]); err != nil && first == nil {
+			first = err
 		}
 	}
-	return nil
+	return first
+}
+
+// flushChunk writes back the chunk at a byte. mem and old are room for what is mapped and for what the file has. Pages that
+// are as they were are left alone, so that holes stay holes.
+func (in *inode) flushChunk(at int64, mem, old []byte) (first error) {
+	n, err := in.loadChunk(at, mem, old)
+	if err != nil {
+		return err
+	}
+	same := func(p int) bool { return bytes.Equal(mem[p:min(p+pageSize, n)], old[p:min(p+pageSize, n)]) }
+	for p := 0; p < n; {
+		if same(p) {
+			p += pageSize
+			continue
+		}
+		q := min(p+pageSize, n)
+		for q < n && !same(q) {
+			q = min(q+pageSize, n)
+		}
+		data := make([]byte, (q-p+in.sb.blockSize)&^(in.sb.blockSize-1))
+		copy(data, mem[p:q])
+		if _, err := in.writeFrom(true, data, 0, q-p, at+int64(p), false); err != nil && first == nil {
+			first = err
+		}
+		p = q
+	}
+	return first
+}
+
+// loadChunk reads what is mapped of the chunk at a byte, and what the file has there: n bytes of each.
+func (in *inode) loadChunk(at int64, mem, old []byte) (n int, err error) {
+	in.mu.RLock()
+	defer in.mu.RUnlock()
+	if n = int(min(fillChunk, in.attr.Size-at)); n <= 0 {
+		return 0, nil
+	}
+	clear(mem)
+	in.memMu.Lock()
+	if in.mem == nil {
+		err = unix.EIO
+	} else {
+		_, err = in.mem.ReadAt(mem[:n], at)
+	}
+	in.memMu.Unlock()
+	if err != nil {
+		return 0, unix.EIO
+	}
+	if in.inline() {
+		clear(old)
+	} else if k, err := in.readDisk(uio.ToBytes(old[:n]), at, n); err != nil || k < n {
+		return 0, unix.EIO
+	}
+	return n, nil
 }
 
 // readMem reads from the Memfile where it has the file's content, else from the device. The caller holds in.mu.

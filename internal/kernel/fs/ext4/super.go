@@ -42,6 +42,8 @@ type superBlock struct {
 	root       *inode
 	inodes     *inodeTable
 
+	wasValid uint16 // disk.StateValid if the file system was clean when it became writable
+
 	ro      atomic.Bool // nothing can be written
 	aborted atomic.Bool // because of an error
 	damaged atomic.Bool // something was found wrong since the mount

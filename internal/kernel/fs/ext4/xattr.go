@@ -144,7 +144,7 @@ func (in *inode) xattrValue(x *disk.Xattr) ([]byte, error) {
 	if x.ValueInode == 0 {
 		return append([]byte{}, x.Value...), nil
 	}
-	if in.sb.s.Incompat&disk.IncompatEAInode == 0 || x.ValueSize > maxXattrValue {
+	if in.sb.s.Incompat&disk.IncompatEAInode == 0 || x.ValueSize > maxXattrValue || x.ValueInode == in.ino {
 		return nil, in.sb.errorf(errCorrupt, "inode #%d: bad attribute value inode %d", in.ino, x.ValueInode)
 	}
 	ea, err := in.sb.iget(x.ValueInode, false)

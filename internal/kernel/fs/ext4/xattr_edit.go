@@ -225,7 +225,7 @@ func (in *inode) innerXattrs() (list []xattr, err error) {
 			return nil, in.sb.damage(err, "inode #%d: in-inode extended attributes", in.ino)
 		}
 	}
-	return list, nil
+	return list, in.checkValues(list)
 }
 
 func (in *inode) outerXattrs() (list []xattr, err error) {
@@ -240,7 +240,15 @@ func (in *inode) outerXattrs() (list []xattr, err error) {
 	if err := disk.BlockXattrs(b.Data(), copyXattr(&list)); err != nil {
 		return nil, in.sb.damage(err, "inode #%d: extended attribute block %d", in.ino, b.Block)
 	}
-	return list, nil
+	return list, in.checkValues(list)
+}
+
+// checkValues refuses an attribute whose value is in the inode that has the attribute.
+func (in *inode) checkValues(list []xattr) error {
+	if slices.ContainsFunc(list, func(x xattr) bool { return x.ea == in.ino }) {
+		return in.sb.errorf(errCorrupt, "inode #%d: attribute value in the inode itself", in.ino)
+	}
+	return nil
 }
 
 // editRoom changes the list of attributes in the inode.
