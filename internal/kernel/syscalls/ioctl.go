@@ -16,19 +16,23 @@ func init() {
 
 // Commands of ioctl(2) that every file has (asm-generic/ioctls.h, linux/fs.h); x/sys/unix lacks them for Linux.
 const (
-	fioclex  = 0x5451
-	fionclex = 0x5450
-	fionbio  = 0x5421
-	fioasync = 0x5452
-	fioqsize = 0x5460
-	fionread = 0x541b
-	fibmap   = 0x1
-	figetbsz = 0x2
-	fifreeze = 0xc0045877
-	fithaw   = 0xc0045878
-	ficlone  = 0x40049409
-	ficloner = 0x4020940d
-	fidedupe = 0xc0189436
+	fioclex   = 0x5451
+	fionclex  = 0x5450
+	fionbio   = 0x5421
+	fioasync  = 0x5452
+	fioqsize  = 0x5460
+	fionread  = 0x541b
+	fibmap    = 0x1
+	figetbsz  = 0x2
+	fifreeze  = 0xc0045877
+	fithaw    = 0xc0045878
+	fiosetown = 0x8901
+	siocspgrp = 0x8902
+	fiogetown = 0x8903
+	siocgpgrp = 0x8904
+	ficlone   = 0x40049409
+	ficloner  = 0x4020940d
+	fidedupe  = 0xc0189436
 )
 
 // sysIoctl implements ioctl(2): what the kernel does for every file, then the file's own.
@@ -53,6 +57,10 @@ func sysIoctl(t *task.Task, a *platform.Args) (uint64, error) {
 		return 0, unix.EOPNOTSUPP
 	case ficlone, ficloner, fidedupe:
 		return 0, unix.EOPNOTSUPP
+	case fiosetown, siocspgrp, fiogetown, siocgpgrp:
+		if f.Inode.Attr().Mode&unix.S_IFMT == unix.S_IFSOCK {
+			return 0, ownerIoctl(t, f, cmd, arg)
+		}
 	case figetbsz, fioqsize, fibmap:
 		if done, err := fileIoctl(t, f, cmd, arg); done {
 			return 0, err
@@ -81,6 +89,23 @@ func asyncIoctl(t *task.Task, fd int32, f *vfs.File, arg uint64) error {
 	}
 	f.SetAsync(fd, on != 0)
 	return nil
+}
+
+// ownerIoctl is F_SETOWN and F_GETOWN of sockets, as BSD has it (socket(7)).
+func ownerIoctl(t *task.Task, f *vfs.File, cmd uint32, arg uint64) error {
+	if cmd == fiosetown || cmd == siocspgrp {
+		id, err := readU32(t, arg)
+		if err != nil {
+			return err
+		}
+		_, err = fileOwner(t, f, unix.F_SETOWN, uint64(id))
+		return err
+	}
+	id, err := fileOwner(t, f, unix.F_GETOWN, 0)
+	if err != nil {
+		return err
+	}
+	return writeU32(t, arg, uint32(id))
 }
 
 // fileIoctl answers commands about regular files and directories; done is false for other types, whose own these are.

@@ -15,10 +15,16 @@ import (
 )
 
 // kept is the value of an option that is only kept.
-func (s *Socket) kept(level, name int) int32 {
+func (s *Socket) kept(level, name int) int32 { return s.keptOr(level, name, 0) }
+
+// keptOr is the same with a default.
+func (s *Socket) keptOr(level, name int, def int32) int32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.opts[option{level, name}]
+	if v, ok := s.opts[option{level, name}]; ok {
+		return v
+	}
+	return def
 }
 
 func (s *Socket) keep(level, name int, v int32) {
@@ -72,7 +78,9 @@ func (s *Socket) Option(_ vfs.Caller, level, name, max int) ([]byte, error) {
 		return nil, unix.EOPNOTSUPP
 	case unix.IPPROTO_UDP:
 		if name == unix.UDP_CORK && s.kind == kindUDP {
-			return socket.PutInt32(0), nil
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return putBool(s.cork), nil
 		}
 	case unix.IPPROTO_ICMPV6, unix.SOL_RAW:
 		if v, ok := s.rawFilter(level, name); ok {
@@ -89,6 +97,12 @@ func (s *Socket) setSocketLevel(c vfs.Caller, name int, val []byte) error {
 	switch name {
 	case unix.SO_BINDTODEVICE:
 		return s.bindToDevice(c, val)
+	case unix.SO_BINDTOIFINDEX:
+		index, err := socket.Int32(val)
+		if err != nil || index < 0 {
+			return unix.EINVAL
+		}
+		return s.bindToIndex(c, index)
 	case unix.SO_ATTACH_FILTER:
 		return s.attachFilter(c, val)
 	case unix.SO_DETACH_FILTER:
@@ -153,6 +167,11 @@ func (s *Socket) bindToDevice(c vfs.Caller, val []byte) error {
 		}
 		index = int32(d.Index)
 	}
+	return s.bindToIndex(c, index)
+}
+
+// bindToIndex binds to a device, 0 for none.
+func (s *Socket) bindToIndex(c vfs.Caller, index int32) error {
 	if s.device.Load() != 0 && !c.Cred().Capable(unix.CAP_NET_RAW) {
 		return unix.EPERM
 	}
@@ -190,6 +209,8 @@ func (s *Socket) socketLevel(name, max int) ([]byte, error) {
 			return nil, unix.EINVAL
 		}
 		return append([]byte(d.Name), 0), nil
+	case unix.SO_BINDTOIFINDEX:
+		return socket.PutInt32(s.device.Load()), nil
 	case unix.SO_PEERCRED:
 		b := socket.PutInt32(0)
 		return append(b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff), nil
@@ -397,10 +418,16 @@ func (s *Socket) setUDP(name int, val []byte) error {
 		return unix.ENOPROTOOPT
 	}
 	v, err := socket.Int32(val)
-	if err == nil && v != 0 {
-		return unix.EOPNOTSUPP // each send is a datagram
+	if err != nil {
+		return err
 	}
-	return err
+	if v == 0 {
+		return s.uncork()
+	}
+	s.mu.Lock()
+	s.cork = true
+	s.mu.Unlock()
+	return nil
 }
 
 // int or byte, as many options of IP allow.

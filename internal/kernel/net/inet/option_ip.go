@@ -81,8 +81,16 @@ func (s *Socket) setIP(c vfs.Caller, name int, val []byte) error {
 		if on {
 			return unix.EOPNOTSUPP
 		}
-	case unix.IP_MULTICAST_ALL, unix.IP_BIND_ADDRESS_NO_PORT, unix.IP_MINTTL, unix.IP_NODEFRAG, unix.IP_RECVOPTS,
-		unix.IP_RETOPTS, unix.IP_CHECKSUM, unix.IP_RECVFRAGSIZE, unix.IP_PASSSEC:
+	case unix.IP_MINTTL:
+		if v < 0 || v > 255 {
+			return unix.EINVAL
+		}
+		s.keep(unix.IPPROTO_IP, name, v)
+	case unix.IP_MULTICAST_ALL, unix.IP_BIND_ADDRESS_NO_PORT, unix.IP_NODEFRAG, unix.IP_RECVOPTS, unix.IP_RETOPTS, unix.IP_CHECKSUM,
+		unix.IP_RECVFRAGSIZE, unix.IP_PASSSEC:
+		if v = 0; on {
+			v = 1
+		}
 		s.keep(unix.IPPROTO_IP, name, v)
 	default:
 		return unix.ENOPROTOOPT
@@ -138,10 +146,7 @@ func (s *Socket) ipOption(name, max int) ([]byte, error) {
 	case unix.IP_OPTIONS:
 		return []byte{}, nil
 	case unix.IP_MTU_DISCOVER:
-		if v := s.kept(unix.IPPROTO_IP, name); v != 0 || s.stream() {
-			return socket.PutInt32(v), nil
-		}
-		return socket.PutInt32(unix.IP_PMTUDISC_WANT), nil
+		return socket.PutInt32(s.keptOr(unix.IPPROTO_IP, name, unix.IP_PMTUDISC_WANT)), nil
 	case unix.IP_MTU:
 		return s.routeMTU()
 	case unix.IP_MULTICAST_ALL:
@@ -322,7 +327,12 @@ func (s *Socket) setIPv6(c vfs.Caller, name int, val []byte) error {
 		if on {
 			return unix.EOPNOTSUPP
 		}
-	case unix.IPV6_MTU_DISCOVER, unix.IPV6_DONTFRAG, unix.IPV6_AUTOFLOWLABEL, unix.IPV6_ADDR_PREFERENCES, unix.IPV6_MINHOPCOUNT,
+	case unix.IPV6_MTU_DISCOVER:
+		if v < 0 || v > 5 {
+			return unix.EINVAL
+		}
+		s.keep(unix.IPPROTO_IPV6, name, v)
+	case unix.IPV6_DONTFRAG, unix.IPV6_AUTOFLOWLABEL, unix.IPV6_ADDR_PREFERENCES, unix.IPV6_MINHOPCOUNT,
 		unix.IPV6_RECVPATHMTU, unix.IPV6_RECVFRAGSIZE, ipv6FlowSend, ipv6FlowInfo, unix.IPV6_RECVRTHDR, unix.IPV6_RECVHOPOPTS,
 		unix.IPV6_RECVDSTOPTS, unix.IPV6_MULTICAST_ALL:
 		s.keep(unix.IPPROTO_IPV6, name, v)
@@ -376,7 +386,9 @@ func (s *Socket) ipv6Option(name int) ([]byte, error) {
 		return s.routeMTU()
 	case unix.IPV6_MULTICAST_ALL:
 		return socket.PutInt32(1), nil
-	case unix.IPV6_MTU_DISCOVER, unix.IPV6_DONTFRAG, unix.IPV6_AUTOFLOWLABEL, unix.IPV6_ADDR_PREFERENCES, unix.IPV6_MINHOPCOUNT,
+	case unix.IPV6_MTU_DISCOVER:
+		return socket.PutInt32(s.keptOr(unix.IPPROTO_IPV6, name, unix.IPV6_PMTUDISC_WANT)), nil
+	case unix.IPV6_DONTFRAG, unix.IPV6_AUTOFLOWLABEL, unix.IPV6_ADDR_PREFERENCES, unix.IPV6_MINHOPCOUNT,
 		unix.IPV6_RECVPATHMTU, unix.IPV6_RECVFRAGSIZE, ipv6FlowSend, ipv6FlowInfo, unix.IPV6_RECVRTHDR, unix.IPV6_RECVHOPOPTS,
 		unix.IPV6_RECVDSTOPTS, unix.IPV6_TRANSPARENT, unix.IPV6_FREEBIND:
 		return socket.PutInt32(s.kept(unix.IPPROTO_IPV6, name)), nil

@@ -59,19 +59,21 @@ func (s *Socket) Recv(c vfs.Caller, m *socket.Msg, dst *uio.Dst) (int, error) {
 	switch {
 	case m.Flags&unix.MSG_ERRQUEUE != 0:
 		return s.recvError(m, dst)
-	case m.Flags&unix.MSG_OOB != 0 && s.stream():
-		return 0, unix.EINVAL // no urgent data
-	case m.Flags&unix.MSG_OOB != 0:
-		return 0, unix.EOPNOTSUPP
 	case s.stream():
 		return s.recvStream(c, m, dst)
+	case m.Flags&unix.MSG_OOB != 0 && s.kind != kindUDP:
+		return 0, unix.EOPNOTSUPP
 	}
 	return s.recvPacket(c, m, dst)
 }
 
 func (s *Socket) recvStream(c vfs.Caller, m *socket.Msg, dst *uio.Dst) (done int, err error) {
-	switch s.tcpState() {
-	case tcp.StateListen, tcp.StateInitial, tcp.StateBound:
+	switch st := s.tcpState(); {
+	case st == tcp.StateListen:
+		return 0, unix.ENOTCONN
+	case m.Flags&unix.MSG_OOB != 0:
+		return 0, unix.EINVAL // no urgent data
+	case st == tcp.StateInitial, st == tcp.StateBound:
 		return 0, unix.ENOTCONN
 	}
 	target := max(min(s.Lowat(), dst.Len()), 1) // also without room, a receive waits for data

@@ -1,6 +1,7 @@
 package inet
 
 import (
+	"bytes"
 	"encoding/binary"
 	"io"
 	"net/netip"
@@ -44,6 +45,11 @@ func (s *Socket) sendStream(c vfs.Caller, m *socket.Msg, src *uio.Src) (done int
 	// The stack holds the connection's lock while it reads: what it takes is sent in order.
 	opts := tcpip.WriteOptions{Atomic: true, More: m.Flags&unix.MSG_MORE != 0, EndOfRecord: m.Flags&unix.MSG_EOR != 0}
 	t := s.SendTimeout()
+	if st := s.tcpState(); src.Len() == 0 && (!connected(st) || s.shut.Load()&shutWr != 0) {
+		if err = s.pending(); err == nil {
+			err = unix.EPIPE
+		}
+	}
 	for src.Len() > 0 {
 		ep := s.endpoint()
 		if err = s.TakeError(); err != nil {
@@ -115,12 +121,28 @@ func (s *Socket) sendPacket(c vfs.Caller, m *socket.Msg, src *uio.Src) (int, err
 		return 0, err
 	}
 	if s.shut.Load()&shutWr != 0 {
+		if _, e := ep.GetRemoteAddress(); e != nil && opts.To == nil {
+			return 0, unix.EDESTADDRREQ
+		}
 		return 0, s.broken(c, m)
 	}
 	n := src.Len()
+	payload := tcpip.Payloader(source{src})
+	if s.kind == kindUDP {
+		d, err := s.gather(m.Flags&unix.MSG_MORE != 0, opts, src)
+		if err != nil {
+			return 0, err
+		}
+		if d != nil {
+			if !d.whole {
+				return n, nil
+			}
+			payload, opts = bytes.NewReader(d.data), d.opts
+		}
+	}
 	t := s.SendTimeout()
 	for {
-		_, e := ep.Write(source{src}, opts.WriteOptions)
+		_, e := ep.Write(payload, opts.WriteOptions)
 		switch e.(type) {
 		case nil:
 			return n, nil
@@ -139,6 +161,59 @@ func (s *Socket) sendPacket(c vfs.Caller, m *socket.Msg, src *uio.Src) (int, err
 			return 0, t.Err(err)
 		}
 	}
+}
+
+// datagram is one that several sends put together (MSG_MORE, UDP_CORK). It goes where the first of them says.
+type datagram struct {
+	data  []byte
+	opts  sendOptions
+	whole bool
+}
+
+// gather adds what src has to the datagram that is being put together. It returns nil if there is none: then the send is one
+// by itself. EMSGSIZE, which ends it too.
+func (s *Socket) gather(more bool, opts sendOptions, src *uio.Src) (*datagram, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	more = more || s.cork
+	d := s.begun
+	if d == nil && !more {
+		return nil, nil
+	}
+	if d == nil {
+		d = &datagram{opts: opts}
+	}
+	s.begun = nil
+	at, n := len(d.data), src.Len()
+	if n > maxUDP-at {
+		return nil, unix.EMSGSIZE
+	}
+	d.data = append(d.data, make([]byte, n)...)
+	if _, err := src.CopyIn(d.data[at:]); err != nil {
+		return nil, err
+	}
+	if more {
+		s.begun = d
+	} else {
+		d.whole = true
+	}
+	return d, nil
+}
+
+// maxUDP is the most that a UDP datagram of IPv4 can carry.
+const maxUDP = 65507
+
+// uncork sends what is put together (UDP_CORK is taken off).
+func (s *Socket) uncork() error {
+	s.mu.Lock()
+	d := s.begun
+	s.begun, s.cork = nil, false
+	s.mu.Unlock()
+	if d == nil {
+		return nil
+	}
+	_, e := s.endpoint().Write(bytes.NewReader(d.data), d.opts.WriteOptions)
+	return errno(e)
 }
 
 // broken is the result of sending after shutdown.

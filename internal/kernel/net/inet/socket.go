@@ -53,6 +53,8 @@ type Socket struct {
 	filter *Filter
 	bound  *tcpip.FullAddress // what bind(2) asked for
 	opts   map[option]int32   // options that are kept and shown
+	cork   bool               // UDP_CORK
+	begun  *datagram          // is being put together
 }
 
 // option is a socket option.
@@ -238,6 +240,9 @@ func (s *Socket) Readiness(mask wait.Events) (ev wait.Events) {
 func (s *Socket) streamReadiness(ep tcpip.Endpoint) (ev wait.Events) {
 	switch st := tcp.EndpointState(ep.State()); st {
 	case tcp.StateListen:
+		if s.shut.Load()&shutRd != 0 { // it does not listen any more
+			return writable | wait.Hup
+		}
 		return wait.Events(ep.Readiness(waiter.ReadableEvents)) & readable
 	case tcp.StateInitial, tcp.StateBound:
 		return writable | wait.Hup
@@ -337,6 +342,9 @@ func (s *Socket) bindAddr(sa []byte) (endpointAddr, error) {
 	if len(sa) < least {
 		return endpointAddr{}, unix.EINVAL
 	}
+	if family := int(binary.NativeEndian.Uint16(sa)); family == unix.AF_INET6 && !s.v6 {
+		return endpointAddr{}, unix.EAFNOSUPPORT
+	}
 	a, err := decodeAddr(sa)
 	if err != nil {
 		return a, err
@@ -361,6 +369,9 @@ func (s *Socket) bindAddr(sa []byte) (endpointAddr, error) {
 
 // destination decodes the address of a connect or send. "any" is this host.
 func (s *Socket) destination(sa []byte) (f tcpip.FullAddress, err error) {
+	if len(sa) >= sizeIn4 && !s.v6 && binary.NativeEndian.Uint16(sa) == unix.AF_INET6 {
+		return f, unix.EAFNOSUPPORT
+	}
 	a, err := decodeAddr(sa)
 	if err != nil {
 		return f, err
@@ -530,6 +541,7 @@ func (s *Socket) Listen(_ vfs.Caller, backlog int) error {
 			return unix.EADDRINUSE
 		}
 	}
+	s.shut.And(^uint32(shutRd))                    // a listener that was shut down listens again
 	switch e := ep.Listen(backlog + 1); e.(type) { // a queue of n has room for n+1
 	case *tcpip.ErrPortInUse:
 		return unix.EADDRINUSE
@@ -633,10 +645,22 @@ func (s *Socket) PeerName(vfs.Caller) ([]byte, error) {
 	if e != nil {
 		return nil, unix.ENOTCONN
 	}
+	if s.stream() && !connected(s.tcpState()) {
+		return nil, unix.ENOTCONN
+	}
 	if s.zeroPort.Load() || s.kind == kindPing || s.kind == kindRaw {
 		a.Port = 0
 	}
 	return encodeAddr(s.v6, a), nil
+}
+
+// connected reports whether a TCP socket has a connection, or what is left of one.
+func connected(st tcp.EndpointState) bool {
+	switch st {
+	case tcp.StateEstablished, tcp.StateFinWait1, tcp.StateFinWait2, tcp.StateCloseWait, tcp.StateLastAck, tcp.StateClosing, tcp.StateSynRecv:
+		return true
+	}
+	return false
 }
 
 // Ioctl has SIOCINQ and SIOCOUTQ; those of devices are for all families.
@@ -648,6 +672,9 @@ func (s *Socket) Ioctl(c vfs.Caller, cmd uint32, arg uint64) (uint64, error) {
 	case unix.SIOCOUTQ:
 		opt = tcpip.SendQueueSizeOption
 	case siocAtMark:
+		if !s.stream() {
+			return 0, unix.ENOTTY
+		}
 		return 0, uio.WriteFull(c.Mem(), socket.PutInt32(0), arg) // there are no marks without urgent data
 	default:
 		return 0, unix.ENOTTY

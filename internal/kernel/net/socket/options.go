@@ -2,6 +2,7 @@ package socket
 
 import (
 	"encoding/binary"
+	"math"
 	"sync"
 	"time"
 
@@ -30,6 +31,7 @@ type Base struct {
 	sndbuf, rcvbuf     int
 	rcvtimeo, sndtimeo time.Duration // 0 is for ever
 	ints               map[int]int32 // options that are kept and have no effect here
+	pacing             uint64        // SO_MAX_PACING_RATE, which is kept and has no effect
 	linger             [2]int32
 	lowat              int32
 	err                unix.Errno
@@ -38,7 +40,7 @@ type Base struct {
 // Init sets a new Base up.
 func (b *Base) Init(af, typ, protocol int) {
 	b.Family, b.Type, b.Protocol = af, typ, protocol
-	b.sndbuf, b.rcvbuf, b.lowat = DefaultBuf, DefaultBuf, 1
+	b.sndbuf, b.rcvbuf, b.lowat, b.pacing = DefaultBuf, DefaultBuf, 1, math.MaxUint64
 }
 
 // SetBuffers sets the sizes that buffers have before anybody asks for others.
@@ -200,27 +202,29 @@ var (
 	boolOptions = map[int]bool{unix.SO_DEBUG: true, unix.SO_REUSEADDR: true, unix.SO_REUSEPORT: true, unix.SO_DONTROUTE: true,
 		unix.SO_BROADCAST: true, unix.SO_KEEPALIVE: true, unix.SO_OOBINLINE: true, unix.SO_NO_CHECK: true,
 		unix.SO_PASSCRED: true, unix.SO_PASSSEC: true, unix.SO_TIMESTAMP: true, unix.SO_TIMESTAMPNS: true,
-		unix.SO_RXQ_OVFL: true, unix.SO_NOFCS: true, unix.SO_LOCK_FILTER: true, unix.SO_SELECT_ERR_QUEUE: true,
-		unix.SO_ZEROCOPY: true, unix.SO_TIMESTAMP_NEW: true, unix.SO_TIMESTAMPNS_NEW: true,
+		unix.SO_BSDCOMPAT: true, unix.SO_RXQ_OVFL: true, unix.SO_NOFCS: true, unix.SO_LOCK_FILTER: true, unix.SO_SELECT_ERR_QUEUE: true,
+		unix.SO_TIMESTAMP_NEW: true, unix.SO_TIMESTAMPNS_NEW: true,
 		unix.SO_WIFI_STATUS: true}
 	intOptions = map[int]bool{unix.SO_PRIORITY: true, unix.SO_MARK: true, unix.SO_BUSY_POLL: true,
 		unix.SO_INCOMING_CPU: true, unix.SO_TIMESTAMPING: true, unix.SO_TIMESTAMPING_NEW: true,
 		unix.SO_PREFER_BUSY_POLL: true, unix.SO_BUSY_POLL_BUDGET: true, unix.SO_BUF_LOCK: true}
 )
 
-// SetSocketOption is setsockopt for SOL_SOCKET: ENOPROTOOPT for what it does not know.
+// SetSocketOption is setsockopt for SOL_SOCKET: EINVAL for what is shorter than an int, ENOPROTOOPT for what it does not know.
 func (b *Base) SetSocketOption(c vfs.Caller, name int, val []byte) error {
+	v, err := Int32(val)
+	if err != nil {
+		return err
+	}
 	switch name {
 	case unix.SO_LINGER:
 		if len(val) < 8 {
 			return unix.EINVAL
 		}
-		on, _ := Int32(val)
 		t, _ := Int32(val[4:])
 		b.mu.Lock()
-		b.linger = [2]int32{0, t}
-		if on != 0 {
-			b.linger[0] = 1
+		if b.linger[0] = 0; v != 0 {
+			b.linger = [2]int32{1, t} // otherwise the time stays
 		}
 		b.mu.Unlock()
 		return nil
@@ -230,10 +234,6 @@ func (b *Base) SetSocketOption(c vfs.Caller, name int, val []byte) error {
 		return unix.ENOPROTOOPT
 	case unix.SO_TYPE, unix.SO_PROTOCOL, unix.SO_DOMAIN, unix.SO_ERROR, unix.SO_ACCEPTCONN, unix.SO_PEERCRED:
 		return unix.ENOPROTOOPT
-	}
-	v, err := Int32(val)
-	if err != nil {
-		return err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -260,6 +260,18 @@ func (b *Base) SetSocketOption(c vfs.Caller, name int, val []byte) error {
 	case name == unix.SO_PRIORITY && (v < 0 || v > 6) && !c.Cred().Capable(unix.CAP_NET_ADMIN),
 		name == unix.SO_MARK && !c.Cred().Capable(unix.CAP_NET_ADMIN) && !c.Cred().Capable(unix.CAP_NET_RAW):
 		return unix.EPERM
+	case name == unix.SO_LOCK_FILTER && v == 0 && b.ints[name] != 0:
+		return unix.EPERM // for good
+	case name == unix.SO_BUSY_POLL && v < 0:
+		return unix.EINVAL
+	case name == unix.SO_MAX_PACING_RATE:
+		b.pacing = uint64(uint32(v))
+		if len(val) >= 8 {
+			b.pacing = binary.LittleEndian.Uint64(val)
+		} else if v == -1 {
+			b.pacing = math.MaxUint64
+		}
+	case name == unix.SO_BSDCOMPAT: // does nothing any more
 	case boolOptions[name]:
 		if v != 0 {
 			v = 1
@@ -328,6 +340,8 @@ func (b *Base) SocketOption(name int) ([]byte, error) {
 		return PutInt32(b.lowat), nil
 	case unix.SO_SNDLOWAT:
 		return PutInt32(1), nil
+	case unix.SO_MAX_PACING_RATE:
+		return binary.LittleEndian.AppendUint64(nil, b.pacing), nil
 	case unix.SO_LINGER:
 		return append(PutInt32(b.linger[0]), PutInt32(b.linger[1])...), nil
 	case unix.SO_RCVTIMEO, unix.SO_RCVTIMEO_NEW:
