@@ -17,6 +17,7 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/bdev"
 	"github.com/user-mode-linux/linux/internal/kernel/chrdev"
 	"github.com/user-mode-linux/linux/internal/kernel/cred"
+	"github.com/user-mode-linux/linux/internal/kernel/fs/cgroupfs"
 	"github.com/user-mode-linux/linux/internal/kernel/fs/devpts"
 	"github.com/user-mode-linux/linux/internal/kernel/fs/devtmpfs"
 	"github.com/user-mode-linux/linux/internal/kernel/fs/ext4"
@@ -221,6 +222,8 @@ func (k *Kernel) register() {
 	}
 	mqueue.Register()
 	tty.Init()
+	cgroupfs.Register(k.Tasks)
+	sysfs.Dir("fs/cgroup")
 }
 
 // mountRoot makes the name space of the first program: the initramfs, or the root device.

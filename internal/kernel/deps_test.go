@@ -24,7 +24,7 @@ arch wait ksync signal
 klog platform
 vfs
 bdev mm system poll
-loader tty chrdev loop futex seccomp coredump fs net/socket
+loader tty chrdev loop futex seccomp cgroup coredump fs net/socket
 net ipc
 task
 fs/procfs fs/sysfs fs/cgroupfs fs/devpts fs/devtmpfs net/netlink

@@ -5,6 +5,7 @@ import (
 
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
 	"github.com/user-mode-linux/linux/internal/kernel/arch"
+	"github.com/user-mode-linux/linux/internal/kernel/fs/cgroupfs"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
 	"github.com/user-mode-linux/linux/internal/kernel/task"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
@@ -13,7 +14,7 @@ import (
 func init() {
 	register(map[int]Entry{
 		unix.SYS_CLONE:           {Name: "clone", Fn: sysClone, Lane: platform.Trace},
-		unix.SYS_CLONE3:          {Name: "clone3", Fn: sysClone3, Lane: platform.Trace, Note: "no namespaces, cgroups or set_tid"},
+		unix.SYS_CLONE3:          {Name: "clone3", Fn: sysClone3, Lane: platform.Trace, Note: "no namespaces or set_tid"},
 		unix.SYS_FORK:            {Name: "fork", Fn: sysFork, Lane: platform.Trace},
 		unix.SYS_VFORK:           {Name: "vfork", Fn: sysVfork, Lane: platform.Trace},
 		unix.SYS_EXECVE:          {Name: "execve", Fn: sysExecve},
@@ -90,14 +91,26 @@ func sysClone3(t *task.Task, a *platform.Args) (uint64, error) {
 		return 0, unix.EINVAL
 	case setTIDSize != 0:
 		return 0, unix.EPERM
-	case flags&unix.CLONE_INTO_CGROUP != 0:
-		return 0, unix.EBADF
 	}
-	_ = cgroup
 	if stack != 0 && (stack+stackSize < stack || stack+stackSize > 1<<47) {
 		return 0, unix.EINVAL
 	}
-	return clone(t, &task.CloneArgs{Flags: flags, PIDFd: f(1), ChildTID: f(2), ParentTID: f(3), ExitSignal: f(4), Stack: stack + stackSize, TLS: f(7)})
+	ca := &task.CloneArgs{Flags: flags, PIDFd: f(1), ChildTID: f(2), ParentTID: f(3), ExitSignal: f(4), Stack: stack + stackSize, TLS: f(7)}
+	if flags&unix.CLONE_INTO_CGROUP != 0 {
+		if cgroup >= 1<<31 || size < cloneArgsMax {
+			return 0, unix.EINVAL
+		}
+		dir, err := anyFile(t, cgroup)
+		if err != nil {
+			return 0, err
+		}
+		ca.Cgroup, err = cgroupfs.ForFork(t, dir, t.Group.Cgroup())
+		dir.DecRef()
+		if err != nil {
+			return 0, err
+		}
+	}
+	return clone(t, ca)
 }
 
 func clone(t *task.Task, c *task.CloneArgs) (uint64, error) {

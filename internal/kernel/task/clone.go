@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/arch"
+	"github.com/user-mode-linux/linux/internal/kernel/cgroup"
 	"github.com/user-mode-linux/linux/internal/kernel/cred"
 	"github.com/user-mode-linux/linux/internal/kernel/futex"
 	"github.com/user-mode-linux/linux/internal/kernel/ipc"
@@ -63,6 +64,8 @@ type CloneArgs struct {
 	NewPidfd func(g *ThreadGroup) (int32, error)
 	// UndoPidfd closes it again.
 	UndoPidfd func(fd int32)
+	// Cgroup is where the child is born, nil for where its parent is (CLONE_INTO_CGROUP).
+	Cgroup *cgroup.Group
 }
 
 // newNamespaces are the flags for namespaces that do not exist here.
@@ -109,17 +112,25 @@ func (t *Task) Clone(a *CloneArgs) (int32, error) {
 	k.userLocked(c.Cred().UID, 1)
 	k.mu.Unlock()
 
+	if thread {
+		if a.Cgroup != nil && a.Cgroup != g.Cgroup() {
+			err = unix.EOPNOTSUPP
+		} else if err = g.seat.AddTask(); err == nil {
+			c.Group = g
+		}
+	} else {
+		c.Group, err = t.newGroup(c, fl, a)
+	}
+	if err != nil {
+		k.dropUnborn(c)
+		return 0, err
+	}
 	if err := t.cloneResources(c, fl); err != nil {
 		k.dropUnborn(c)
 		return 0, err
 	}
 	t.shareSemUndo(c, fl)
 	pidfd := int32(-1)
-	if thread {
-		c.Group = g
-	} else {
-		c.Group = t.newGroup(c, fl, a.ExitSignal)
-	}
 	if fl&unix.CLONE_PIDFD != 0 && a.NewPidfd != nil {
 		if pidfd, err = a.NewPidfd(c.Group); err == nil {
 			if err = putInt32(t.Mem(), a.PIDFd, pidfd); err != nil {
@@ -247,13 +258,16 @@ func (t *Task) cloneResources(c *Task, fl uint64) error {
 	return nil
 }
 
-// newGroup makes the process of a child.
-func (t *Task) newGroup(c *Task, fl, exitSignal uint64) *ThreadGroup {
+// newGroup makes the process of a child. An error is one of its control group, of which it then is no member.
+func (t *Task) newGroup(c *Task, fl uint64, a *CloneArgs) (_ *ThreadGroup, err error) {
 	g := t.Group
 	n := &ThreadGroup{k: t.K, pid: c.TID()}
+	if n.seat, err = g.seat.Fork(n, a.Cgroup); err != nil {
+		return nil, err
+	}
 	n.startTime = c.startTime
 	n.leader = c
-	n.exitSignal = unix.Signal(exitSignal)
+	n.exitSignal = unix.Signal(a.ExitSignal)
 	g.rlimMu.Lock()
 	n.rlim = g.rlim
 	g.rlimMu.Unlock()
@@ -261,17 +275,17 @@ func (t *Task) newGroup(c *Task, fl, exitSignal uint64) *ThreadGroup {
 	if fl&unix.CLONE_SIGHAND != 0 {
 		n.acts.Store(g.actions())
 	} else {
-		a := g.actions().copy()
-		n.acts.Store(a)
+		acts := g.actions().copy()
+		n.acts.Store(acts)
 		if fl&cloneClearSighand != 0 {
-			for i := range a.a {
-				if a.a[i].Handler != arch.SIG_IGN {
-					a.a[i] = arch.Sigaction{}
+			for i := range acts.a {
+				if acts.a[i].Handler != arch.SIG_IGN {
+					acts.a[i] = arch.Sigaction{}
 				}
 			}
 		}
 	}
-	return n
+	return n, nil
 }
 
 const cloneClearSighand = 0x100000000
@@ -317,6 +331,9 @@ func (t *Task) birth(c *Task, fl, exitSignal uint64) (event int) {
 			g.stopCount++
 			c.work.Or(workSignal)
 		}
+		if g.seat.FreezeWanted() {
+			c.freezeLocked()
+		}
 		g.sigMu.Unlock()
 		return event
 	}
@@ -334,6 +351,10 @@ func (t *Task) birth(c *Task, fl, exitSignal uint64) (event int) {
 	if n.Rlimit(unix.RLIMIT_CPU).Cur < 1<<32 {
 		n.timers.cpuLimitChanged(n)
 	}
+	n.seat.Born()
+	if n.seat.FreezeWanted() {
+		n.UpdateFreeze()
+	}
 	return event
 }
 
@@ -343,6 +364,9 @@ func (k *Kernel) dropUnborn(c *Task) {
 	delete(k.unborn, c.TID())
 	k.userLocked(c.Cred().UID, -1)
 	k.mu.Unlock()
+	if c.Group != nil {
+		c.Group.seat.Uncharge()
+	}
 	if f := c.files.Swap(nil); f != nil {
 		f.DecRef(c)
 	}
@@ -431,6 +455,8 @@ func (k *Kernel) newFirst(fs *vfs.FSContext, files *vfs.FDTable, adopted bool, t
 	}
 	t.tid.Store(id)
 	g.pid, g.leader, g.startTime = id, t, t.startTime
+	g.seat = k.Cgroups.Root().NewSeat(g)
+	g.seat.Born()
 	g.rlim = defaultRlimits(k.Memory)
 	g.exitSignal = unix.SIGCHLD
 	k.pids[id], k.groups[id] = t, g

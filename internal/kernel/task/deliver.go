@@ -48,6 +48,10 @@ func (t *Task) userWork(th platform.Thread) platform.Action {
 			}
 			continue // unlocked by joinStopLocked
 		}
+		if t.freezeWanted {
+			t.joinFreezeLocked()
+			return platform.Hold
+		}
 		info, ok := t.dequeueLocked(^t.blocked)
 		if !ok {
 			t.recalcLocked()

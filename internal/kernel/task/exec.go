@@ -205,6 +205,7 @@ func (t *Task) loseThreads(old, new platform.Thread) error {
 		delete(k.pids, t.TID())
 		g.removeThreadLocked(l)
 		k.userLocked(l.Cred().UID, -1)
+		g.seat.Uncharge()
 		t.tid.Store(g.pid)
 		k.pids[g.pid] = t
 		g.leader = t

@@ -264,9 +264,14 @@ func (t *Task) exitNotify() {
 		delete(k.pids, t.TID())
 		g.removeThreadLocked(t)
 		k.userLocked(t.Cred().UID, -1)
+		g.seat.Uncharge()
 	}
 	if !last {
 		k.mu.Unlock()
+		g.sigMu.Lock()
+		frozen := g.reportFrozenLocked()
+		g.sigMu.Unlock()
+		frozen()
 		if tracer != nil {
 			t.tellTracer(tracer, arch.CLD_EXITED, t.exitCode>>8&0xff)
 		}
@@ -287,9 +292,11 @@ func (t *Task) exitNotify() {
 	}
 	g.sigMu.Unlock()
 	g.dead = true
+	left := g.seat.Exit(g.CPUTimes())
 	after := k.processEndedLocked(g)
 	victims := g.exitTracerLocked()
 	k.mu.Unlock()
+	left()
 	after()
 	for _, v := range victims {
 		v.exit(int32(unix.SIGKILL))
@@ -435,5 +442,6 @@ func (k *Kernel) reapLocked(g *ThreadGroup) {
 	}
 	if u := g.leader; u != nil {
 		k.userLocked(u.Cred().UID, -1)
+		g.seat.Uncharge()
 	}
 }

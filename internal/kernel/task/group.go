@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/user-mode-linux/linux/internal/kernel/cgroup"
 	"github.com/user-mode-linux/linux/internal/kernel/ktime"
 	"github.com/user-mode-linux/linux/internal/kernel/tty"
 	"github.com/user-mode-linux/linux/internal/kernel/wait"
@@ -24,7 +25,8 @@ type groupTree struct {
 	exitSignal unix.Signal // for the parent at the end; 0 for none
 	dead       bool        // all threads have ended: a zombie, or reaped
 	reaped     bool
-	subreaper  bool // PR_SET_CHILD_SUBREAPER
+	seat       *cgroup.Seat // in a control group; immutable
+	subreaper  bool         // PR_SET_CHILD_SUBREAPER
 
 	childQ wait.Queue // notified when a child changes state
 	deadQ  wait.Queue // notified when this process has ended (pidfd)

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/arch"
+	"github.com/user-mode-linux/linux/internal/kernel/cgroup"
 	"github.com/user-mode-linux/linux/internal/kernel/coredump"
 	"github.com/user-mode-linux/linux/internal/kernel/futex"
 	"github.com/user-mode-linux/linux/internal/kernel/klog"
@@ -36,6 +37,8 @@ type Kernel struct {
 	// MM is what all address spaces share, Aux what the auxiliary vector tells about the CPU. Set once at boot.
 	MM  *mm.Host
 	Aux arch.HostAux
+	// Cgroups has the control groups. Immutable.
+	Cgroups *cgroup.Tree
 	// Futexes has the futexes with owners. Immutable.
 	Futexes *futex.Table
 	// NoRandom switches address space randomisation off (/proc/sys/kernel/randomize_va_space).
@@ -91,6 +94,7 @@ func New() *Kernel {
 	}
 	k.cad.Store(true)
 	k.Core = coredump.NewSettings()
+	k.Cgroups = cgroup.NewTree()
 	k.Futexes = futex.New(k.findFutexOwner)
 	return k
 }

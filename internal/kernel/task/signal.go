@@ -20,6 +20,8 @@ type sigState struct {
 	altstack       arch.SigStack // owned by the task
 	stopWanted     bool          // the thread is to join the group stop
 	isStopped      bool
+	freezeWanted   bool        // the thread is to stop for its control group
+	isFrozen       bool        // it has, and is held
 	traceInterrupt bool        // PTRACE_INTERRUPT: the stop is the tracer's
 	waitSet        arch.SigSet // what rt_sigtimedwait waits for
 	sigQ           wait.Queue  // notified when a signal for the thread arrives (signalfd, sigtimedwait)
@@ -267,7 +269,7 @@ func (t *Task) wantLocked(sig unix.Signal) {
 // recalcLocked sets or clears workSignal from the queues and masks.
 func (t *Task) recalcLocked() {
 	g := t.Group
-	if (t.pending.set|g.shared.set)&^t.blocked != 0 || t.stopWanted {
+	if (t.pending.set|g.shared.set)&^t.blocked != 0 || t.stopWanted || t.freezeWanted && !t.isFrozen {
 		t.work.Or(workSignal)
 	} else {
 		t.work.And(^uint32(workSignal))

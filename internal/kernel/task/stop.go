@@ -43,7 +43,9 @@ func (t *Task) joinStopLocked() bool {
 		g.stopReport = true
 	}
 	sig := g.groupStopSg
+	frozen := g.reportFrozenLocked()
 	g.sigMu.Unlock()
+	frozen()
 	if last {
 		g.notifyParentOfStop(arch.CLD_STOPPED, sig)
 	}

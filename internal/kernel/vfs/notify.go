@@ -72,6 +72,13 @@ func Notify(mask uint32, p Path) {
 	}
 }
 
+// NotifyEvent tells what a file system knows by itself: a file of it has changed without anybody writing to it.
+func NotifyEvent(ev *Event) {
+	if fn := notifier.Load(); fn != nil {
+		(*fn)(ev)
+	}
+}
+
 func notifyDentry(fn func(*Event), mask uint32, d *Dentry) {
 	if d.inode == nil {
 		return

@@ -52,6 +52,7 @@ func (fs *FS) addGlobal() {
 	text("interrupts", fs.interrupts)
 	text("softirqs", fs.softirqs)
 	text("filesystems", filesystems)
+	text("cgroups", func(w *bytes.Buffer) { showCgroups(fs.k, w) })
 	text("devices", devices)
 	text("misc", misc)
 	text("partitions", partitions)

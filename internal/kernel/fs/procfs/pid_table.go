@@ -46,7 +46,7 @@ func init() {
 		{name: "smaps_rollup", mode: fileMode | 0o444, scope: processOnly, access: tracer, show: showSmapsRollup},
 		{name: "wchan", mode: fileMode | 0o444, access: tracer, show: constant("0")},
 		{name: "stack", mode: fileMode | 0o400, access: tracer, show: constant("")},
-		{name: "cgroup", mode: fileMode | 0o444, show: constant("0::/\n")},
+		{name: "cgroup", mode: fileMode | 0o444, show: showCgroup},
 		{name: "children", mode: fileMode | 0o444, scope: threadOnly, show: showChildren},
 		{name: "oom_score", mode: fileMode | 0o444, show: showOOMScore},
 		{name: "oom_adj", mode: fileMode | 0o644, show: showOOMAdj, store: storeOOMAdj},

@@ -53,6 +53,13 @@ func NewRoot(fs *FS, perm uint32) *Dir {
 // NewDir makes a directory that is in no other yet.
 func NewDir(fs *FS, perm uint32) *Dir { return newDir(fs, perm) }
 
+// NewDirIn makes a directory that is to be added to parent, by itself or as a part of another type.
+func NewDirIn(parent *Dir, perm uint32) *Dir {
+	d := newDir(parent.fs, perm)
+	d.parent = parent
+	return d
+}
+
 func newDir(fs *FS, perm uint32) *Dir {
 	d := &Dir{entries: map[string]entry{}, next: 2}
 	d.init(fs, unix.S_IFDIR|perm, 2)
