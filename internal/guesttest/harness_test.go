@@ -260,6 +260,8 @@ func (g guest) cmd(ctx context.Context, t testing.TB) *exec.Cmd {
 // run runs a guest to its end.
 func (g guest) run(t testing.TB) (stdout, stderr string, err error) {
 	t.Helper()
+	_, err = linux() // building it takes longer than some guests may on a busy machine
+	need(t, err)
 	ctx, cancel := context.WithTimeout(context.Background(), g.limit)
 	defer cancel()
 	cmd := g.cmd(ctx, t)
