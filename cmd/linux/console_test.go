@@ -134,9 +134,7 @@ func (u *user) types(line, answer string) {
 		u.t.Fatal(err)
 	}
 	if !u.sees(answer) {
-		u.mu.Lock()
-		defer u.mu.Unlock()
-		u.t.Fatalf("no answer %q to %q; seen: %q", answer, line, u.seen.String())
+		u.t.Fatalf("no answer %q to %q; seen: %q", answer, line, u.text())
 	}
 }
 
@@ -150,10 +148,13 @@ func (u *user) sees(text string) bool {
 	return false
 }
 
-func (u *user) saw(text string) bool {
+func (u *user) saw(text string) bool { return strings.Contains(u.text(), text) }
+
+// text is all that was seen.
+func (u *user) text() string {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return strings.Contains(u.seen.String(), text)
+	return u.seen.String()
 }
 
 func openPts(t *testing.T, name string) *user {

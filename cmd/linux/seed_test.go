@@ -61,7 +61,12 @@ func seed(t *testing.T, words, line string) {
 	args := strings.Fields(words)
 	image := os.Getenv(debianImage)
 	if image != "" {
-		args = append(args, "ubd0="+filepath.Join(t.TempDir(), "layer")+","+image)
+		dir, err := os.MkdirTemp("", "seed") // t.TempDir has the words in its name, and so commas
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		args = append(args, "ubd0="+filepath.Join(dir, "layer")+","+image)
 		if !strings.Contains(words, "mem=") {
 			args = append(args, "mem=256M")
 		}
@@ -105,7 +110,7 @@ func seed(t *testing.T, words, line string) {
 	}
 	if image != "" {
 		if !u.sees("login: ") {
-			t.Fatal("no login")
+			t.Fatalf("no login; seen: %q", u.text())
 		}
 		u.types("root", "Password: ")
 		u.types("root", "root@")
