@@ -123,7 +123,9 @@ func setFlags(t *task.Task, fd int32, f *vfs.File, arg uint32) error {
 		}
 	}
 	if (old^arg)&unix.O_ASYNC != 0 {
-		f.SetAsync(fd, arg&unix.O_ASYNC != 0)
+		if err := f.SetAsync(fd, arg&unix.O_ASYNC != 0); err != nil {
+			return err
+		}
 	}
 	return f.SetStatus(old&^setflFlags | arg&setflFlags)
 }

@@ -84,11 +84,13 @@ func asyncIoctl(t *task.Task, fd int32, f *vfs.File, arg uint64) error {
 	if err != nil {
 		return err
 	}
-	if !f.CanAsync() {
+	switch {
+	case (on != 0) == (f.Flags()&unix.O_ASYNC != 0):
+		return nil
+	case !f.CanAsync():
 		return unix.ENOTTY
 	}
-	f.SetAsync(fd, on != 0)
-	return nil
+	return f.SetAsync(fd, on != 0)
 }
 
 // ownerIoctl is F_SETOWN and F_GETOWN of sockets, as BSD has it (socket(7)).

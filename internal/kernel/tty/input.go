@@ -205,7 +205,7 @@ func (t *TTY) ReceiveBreak() {
 
 // receiving tells whether input is processed: it waits unseen until somebody has opened the terminal, so that what is
 // typed ahead is not lost.
-func (t *TTY) receiving() bool { return len(t.files) > 0 || t.pty != nil }
+func (t *TTY) receiving() bool { return len(t.files) > 0 || t.pty != nil && !t.hungUp }
 
 // receivePending processes input that had to wait, as far as there is room now.
 func (t *TTY) receivePending() {

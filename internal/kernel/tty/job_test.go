@@ -17,8 +17,9 @@ func session(t *testing.T) (f *fakeController, shell, job *proc, m, s *opened, p
 	t.Helper()
 	shell, job = newProc(10, 10, 10), newProc(20, 20, 10)
 	f = withController(t, shell, job)
-	m, _, p = newPair(t, newProc(2, 2, 1), unix.O_NONBLOCK)
+	m, first, p := newPair(t, newProc(2, 2, 1), unix.O_NONBLOCK)
 	s = openFile(t, shell, unix.O_RDWR|unix.O_NONBLOCK, func(vf *vfs.File) (vfs.FileOps, error) { return OpenSlave(shell, vf, p) })
+	first.close()
 	if shell.ctty != p.slave {
 		t.Fatal("open by a session leader did not make a controlling terminal")
 	}
@@ -187,8 +188,11 @@ func TestMasterCloseHangsUp(t *testing.T) {
 	if _, err := OpenSlave(shell, vf, p); err != unix.EIO {
 		t.Error("open after the master is gone:", err)
 	}
-	s.close()
 	h := p.host.(*fakeHost)
+	if !h.hidden[0] || h.freed[0] {
+		t.Error("the name is there, or the number is free while the slave is open")
+	}
+	s.close()
 	if !h.hidden[0] || !h.freed[0] {
 		t.Error("the number is not free")
 	}

@@ -3,6 +3,7 @@ package tty
 import (
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -31,6 +32,15 @@ const (
 	ptyBuf  = 16384
 	ptyKeep = 4095
 )
+
+// Ptys counts the pairs of all mounts of devpts, and limits them (Documentation/admin-guide/sysctl/kernel.rst, pty): Reserve
+// of them are for the mounts of the first mount name space.
+var Ptys struct{ Max, Reserve, Count atomic.Int64 }
+
+func init() {
+	Ptys.Max.Store(4096)
+	Ptys.Reserve.Store(1024)
+}
 
 // Pty is a pseudo-terminal pair (pty(7)). It is the Port of its slave.
 type Pty struct {
@@ -172,7 +182,15 @@ func (p *Pty) settingsChanged(old, n *unix.Termios) {
 	}
 }
 
-// slaveIsOpen and slaveIsClosed follow the first open and the last close of the slave.
+// forgetStatus forgets what a master in packet mode has not read.
+func (p *Pty) forgetStatus() {
+	p.mu.Lock()
+	p.pktStatus = 0
+	p.mu.Unlock()
+}
+
+// slaveIsOpen and slaveIsClosed follow the first open and the last close of the slave, whose files count until they are
+// closed, even if they were hung up.
 func (p *Pty) slaveIsOpen() {
 	p.mu.Lock()
 	p.slaveClosed = false
@@ -180,7 +198,7 @@ func (p *Pty) slaveIsOpen() {
 }
 
 func (p *Pty) slaveIsClosed() {
-	if p.slave.Users() > 0 {
+	if p.slave.inUse() {
 		return
 	}
 	p.mu.Lock()
@@ -216,6 +234,7 @@ func (m *master) Release(*vfs.File) {
 	t.unlock()
 	p.host.HidePty(p.index)
 	t.Hangup()
+	p.slaveIsClosed()
 }
 
 // Read returns output of the slave, in packet mode with a byte that tells what follows (tty_ioctl(4), TIOCPKT).
@@ -325,7 +344,7 @@ func (m *master) Readiness(mask wait.Events) wait.Events {
 }
 
 // Async: the file has O_ASYNC.
-func (m *master) Async() {}
+func (m *master) Async() error { return nil }
 
 // WaitQueue is where changes of Readiness are notified.
 func (m *master) WaitQueue() *wait.Queue { return &m.p.queue }

@@ -34,8 +34,11 @@ type TTY struct {
 	// carrierSeen: somebody has been there (see Carrier).
 	carrierSeen atomic.Bool
 
-	mu            sync.Mutex
+	mu sync.Mutex
+	// files are the open files that were not hung up, opened counts them and those that were.
 	files         map[*file]struct{}
+	opened        int
+	hungUp        bool // and not opened since
 	session, pgrp int32
 	termios       unix.Termios
 	locked        unix.Termios // TIOCSLCKTRMIOS
@@ -94,7 +97,7 @@ func (t *TTY) ForegroundPgrp() int32 {
 	return t.pgrp
 }
 
-// Users is how many open file descriptions the terminal has.
+// Users is how many open file descriptions the terminal has, without those that were hung up.
 func (t *TTY) Users() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -204,6 +207,8 @@ func (t *TTY) openFile(c vfs.Caller, tf *file) error {
 		r.Open(t.EncodedDev(), currentDev(c))
 	}
 	t.files[tf] = struct{}{}
+	t.opened++
+	t.hungUp = false
 	t.receivePending()
 	return nil
 }
@@ -293,13 +298,16 @@ func (f *file) Release(*vfs.File) {
 	t.mu.Lock()
 	_, was := t.files[f]
 	delete(t.files, f)
-	last := was && len(t.files) == 0
+	t.opened--
+	last, unused := was && len(t.files) == 0, t.opened == 0
 	if last {
 		if r := recording(); r != nil {
 			r.Close(t.EncodedDev())
 		}
-		t.exclusive = false
-		t.resumeOutput()
+		if t.pty == nil { // the state of a slave lives as long as its master
+			t.exclusive = false
+			t.resumeOutput()
+		}
 	}
 	t.unlock()
 	if last && t.portOpen && !t.held {
@@ -307,17 +315,16 @@ func (f *file) Release(*vfs.File) {
 		t.portOpen = false
 	}
 	t.openMu.Unlock()
-	if !last {
-		return
-	}
-	ctlMu.Lock()
-	if t.Users() == 0 {
-		if sid, _ := t.disown(); sid != 0 {
-			ctl().ClearControllingTTY(sid, t)
+	if last {
+		ctlMu.Lock()
+		if t.Users() == 0 {
+			if sid, _ := t.disown(); sid != 0 {
+				ctl().ClearControllingTTY(sid, t)
+			}
 		}
+		ctlMu.Unlock()
 	}
-	ctlMu.Unlock()
-	if t.pty != nil {
+	if unused && t.pty != nil {
 		t.pty.slaveIsClosed()
 	}
 }
@@ -343,7 +350,15 @@ func (t *TTY) hangup(leaderExits bool) {
 	t.in.reset()
 	t.out.pending = t.out.pending[:0]
 	t.port.Discard()
-	t.stopped, t.tcoStopped = false, false
+	if t.pty != nil {
+		// Settings are those of a new one, and input waits for the next open; size and flow control stay.
+		t.termios = ptyTermios()
+		t.in.ready = false
+		t.hungUp = true
+		t.pty.forgetStatus()
+	} else {
+		t.stopped, t.tcoStopped = false, false
+	}
 	t.after.events |= wait.All
 	t.unlock()
 	if t.portOpen && !t.held && consoles == 0 {
@@ -351,9 +366,13 @@ func (t *TTY) hangup(leaderExits bool) {
 		t.portOpen = false
 	}
 	t.openMu.Unlock()
-	if t.pty != nil {
-		t.pty.slaveIsClosed()
-	}
+}
+
+// inUse tells whether there are open file descriptions, hung up or not.
+func (t *TTY) inUse() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.opened > 0
 }
 
 // Resize sets the window size and tells the foreground group if it changed (SIGWINCH).
@@ -387,8 +406,13 @@ func (f *file) Readiness(mask wait.Events) wait.Events {
 	return ev & (mask | wait.Hup | wait.Err)
 }
 
-// Async: the file has O_ASYNC.
-func (f *file) Async() {}
+// Async: the file has O_ASYNC, until it is hung up.
+func (f *file) Async() error {
+	if f.hung.Load() {
+		return unix.ENOTTY
+	}
+	return nil
+}
 
 // WaitQueue is where changes of Readiness are notified.
 func (f *file) WaitQueue() *wait.Queue { return &f.t.queue }

@@ -172,7 +172,8 @@ func (p Path) Attr() Attr {
 
 // Namespace is a mount name space: a tree of mounts.
 type Namespace struct {
-	id int64
+	id     int64
+	copied bool
 	// Changed is notified when the tree changes, for poll on /proc/<pid>/mounts.
 	Changed wait.Queue
 	seq     atomic.Uint64
@@ -320,7 +321,7 @@ func (m *Mount) copyTree(root *Dentry, rec bool) (*Mount, map[*Mount]*Mount) {
 
 // Clone copies the name space for CLONE_NEWNS; fs, which belongs to the new process alone, moves into it.
 func (n *Namespace) Clone(fs *FSContext) *Namespace {
-	nn := &Namespace{id: nextNamespace.Add(1), users: make(map[*FSContext]struct{})}
+	nn := &Namespace{id: nextNamespace.Add(1), copied: true, users: make(map[*FSContext]struct{})}
 	mountMu.Lock()
 	root, copies := n.root.copyTree(n.root.root, true)
 	nn.root = root
@@ -333,6 +334,9 @@ func (n *Namespace) Clone(fs *FSContext) *Namespace {
 	}
 	return nn
 }
+
+// Copied tells whether it is not the first one but a copy of another (CLONE_NEWNS).
+func (n *Namespace) Copied() bool { return n.copied }
 
 // Release ends a name space that no process uses: everything is unmounted.
 func (n *Namespace) Release() {

@@ -43,8 +43,8 @@ var pollBand = [...]int64{pollIn: 0x41, pollOut: 0x304, pollMsg: 0x441, pollErr:
 // SendIO sends the signal about a file to its owner. Set once at boot.
 var SendIO func(o *Owner, fd, code int32, band int64)
 
-// Asyncer marks FileOps with O_ASYNC besides those of pipes, FIFOs and sockets.
-type Asyncer interface{ Async() }
+// Asyncer are FileOps with O_ASYNC besides those of pipes, FIFOs and sockets. An error is that of a change of it.
+type Asyncer interface{ Async() error }
 
 // async is an open file with O_ASYNC.
 type async struct {
@@ -63,10 +63,20 @@ func (f *File) CanAsync() bool {
 }
 
 // SetAsync sets or clears O_ASYNC; fd is what the signals will tell. Nothing happens if the file cannot have it.
-func (f *File) SetAsync(fd int32, on bool) {
+func (f *File) SetAsync(fd int32, on bool) error {
 	if !f.CanAsync() {
-		return
+		return nil
 	}
+	if a, ok := f.Ops.(Asyncer); ok {
+		if err := a.Async(); err != nil {
+			return err
+		}
+	}
+	f.setAsync(fd, on)
+	return nil
+}
+
+func (f *File) setAsync(fd int32, on bool) {
 	asyncMu.Lock()
 	defer asyncMu.Unlock()
 	if on && f.async == nil {
@@ -86,7 +96,7 @@ func (f *File) SetAsync(fd int32, on bool) {
 // dropAsync is SetAsync when the file is gone.
 func (f *File) dropAsync() {
 	if f.Flags()&unix.O_ASYNC != 0 {
-		f.SetAsync(-1, false)
+		f.setAsync(-1, false)
 	}
 }
 

@@ -28,6 +28,53 @@ static void each(const char *who, int f) {
 	poll(&p, 1, 0), P("%x\n", p.revents);
 }
 
+// settings shows what outlives a hangup.
+static void settings(const char *what, int f) {
+	struct termios t;
+	struct winsize w;
+	int v = -1;
+	LOK(what, tcgetattr(f, &t));
+	ioctl(f, TIOCGWINSZ, &w), ioctl(f, TIOCGEXCL, &v);
+	P("%x %x %x %x %d %d; %d %d, %d\n", t.c_iflag, t.c_oflag, t.c_cflag, t.c_lflag, t.c_cc[VMIN], t.c_cc[VEOF], w.ws_row, w.ws_col, v);
+}
+
+// again opens a terminal that was hung up.
+static void again(void) {
+	int m, s;
+	char b[64];
+	openpty(&m, &s, 0, 0, 0);
+	fcntl(m, F_SETFL, O_NONBLOCK);
+	struct termios t;
+	tcgetattr(s, &t), t.c_lflag &= ~ECHO, t.c_cc[VMIN] = 7, t.c_oflag |= OLCUC;
+	T(tcsetattr(s, TCSANOW, &t));
+	ioctl(s, TIOCSWINSZ, &(struct winsize){10, 20}), ioctl(s, TIOCEXCL), tcflow(s, TCOOFF);
+	write(m, "before\n", 7), msleep(20);
+	settings("before", m);
+	T(ioctl(s, TIOCVHANGUP));
+	settings("hung", m);
+	T(write(m, "typed\n", 6)), msleep(20), T(read(m, b, 64));
+	int u = open(ptsname(m), O_RDWR | O_NOCTTY | O_NONBLOCK);
+	settings("opened", u);
+	T(write(m, "more\n", 5)), msleep(20), T(read(u, b, 64)), T(read(u, b, 64));
+	T(write(u, "out", 3)), T(tcflow(u, TCOON)), T(write(u, "out", 3)), msleep(20), T(read(m, b, 64));
+	T(close(u)), msleep(5);
+	struct pollfd p = {m, POLLIN | POLLOUT};
+	poll(&p, 1, 0), P("the hung file is open: %x\n", p.revents), T(read(m, b, 64));
+	T(close(s)), msleep(5);
+	poll(&p, 1, 0), P("closed: %x\n", p.revents), T(read(m, b, 64));
+	// The last close of the slave does not change the settings either.
+	u = open(ptsname(m), O_RDWR | O_NOCTTY), tcgetattr(u, &t), t.c_oflag |= OLCUC, tcsetattr(u, TCSANOW, &t), ioctl(u, TIOCEXCL), tcflow(u, TCOOFF);
+	T(write(m, "left\n", 5)), msleep(20), close(u);
+	u = open(ptsname(m), O_RDWR | O_NOCTTY | O_NONBLOCK);
+	settings("closed and opened", u), T(read(u, b, 64)), T(write(u, "x", 1)), T(read(m, b, 64));
+	// The number of a pair is in use until both sides are closed.
+	int n1, n2, x;
+	ioctl(m, TIOCGPTN, &n1), close(m), x = posix_openpt(O_RDWR | O_NOCTTY), ioctl(x, TIOCGPTN, &n2), P("slave still open: %s\n", n1 == n2 ? "same number" : "another number");
+	int before = n2;
+	close(x), close(u), x = posix_openpt(O_RDWR | O_NOCTTY), ioctl(x, TIOCGPTN, &n2), P("closed: %s\n", n2 <= before ? "lowest" : "another number");
+	close(x);
+}
+
 int main(void) {
 	int m, s, p[2];
 	setsid();
@@ -37,6 +84,7 @@ int main(void) {
 	CHILD("dead master", int m2, s2; openpty(&m2, &s2, 0, 0, 0); write(m2, "left\n", 5); close(m2); each("slave of a closed master", s2));
 	CHILD("hung", int m2, s2; openpty(&m2, &s2, 0, 0, 0); int keep = open(ptsname(m2), O_RDWR | O_NOCTTY); LOK("hang up", ioctl(s2, TIOCVHANGUP)); each("slave that was hung up", s2); close(keep); each("its master", m2));
 	CHILD("fresh", int m2 = posix_openpt(O_RDWR | O_NOCTTY); each("master whose slave was never open", m2));
+	again();
 	pipe(p), write(p[1], "1234", 4);
 	each("pipe", p[0]), each("/dev/null", open("/dev/null", O_RDWR));
 	return 0;

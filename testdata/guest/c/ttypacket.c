@@ -77,14 +77,16 @@ int main(void) {
 	P("full\n");
 	fcntl(s, F_SETFL, O_NONBLOCK);
 	char big[65536]; memset(big, 'f', sizeof big);
-	while (write(s, big, sizeof big) > 0) ;
+	for (int i = 0; i < 20; i++) // what was written goes on its way in the background
+		while (msleep(2), write(s, big, sizeof big) > 0) ;
 	ready("slave is full"); T(write(s, "x", 1)); ioctl(s, TIOCOUTQ, &q); P("%d\n", q); tcflow(s, TCOOFF); ready("stopped too"); tcflow(s, TCOON);
 	fcntl(m, F_SETFL, O_NONBLOCK);
 	while (read(m, big, sizeof big) > 0) ;
 	ready("drained");
 	struct termios t = std; cfmakeraw(&t), t.c_cc[VMIN] = 1; tcsetattr(s, TCSANOW, &t);
-	while (write(m, big, sizeof big) > 0) ;
-	msleep(20); ready("master is full"); T(write(m, "x", 1)); fcntl(s, F_SETFL, 0); T(read(s, big, 10)); T(tcflush(s, TCIFLUSH)); msleep(20); ready("flushed");
+	for (int i = 0; i < 20; i++)
+		while (msleep(2), write(m, big, sizeof big) > 0) ;
+	ready("master is full"); fcntl(s, F_SETFL, 0); T(read(s, big, 10)); T(tcflush(s, TCIFLUSH)); msleep(20); ready("flushed");
 	P("ends\n");
 	close(s); msleep(5); ready("slave closed"); EP("slave closed"); T(read(m, big, 1)); T(write(m, "x", 1));
 	s = open(ptsname(m), O_RDWR | O_NOCTTY); ready("opened again"); write(s, "last", 4); close(s); ready("data left"); show("data", m, 256); show("end", m, 256);

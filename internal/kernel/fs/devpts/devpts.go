@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -20,18 +19,10 @@ import (
 const (
 	magic      = 0x1cd1
 	indexLimit = 1 << 20 // of max=
-	// Limit is how many ptys there can be in all instances (kernel.pty.max).
-	Limit = 4096
 	// The inode numbers of the root and of ptmx; a pty has its number plus 3.
 	rootIno, ptmxIno, firstIno = 1, 2, 3
 	anyID                      = ^uint32(0) // uid and gid are the opener's
 )
-
-// count is how many ptys there are (kernel.pty.nr).
-var count atomic.Int32
-
-// Count is how many ptys there are now.
-func Count() int { return int(count.Load()) }
 
 // Type is the file system type.
 var Type = &vfs.FilesystemType{Name: "devpts", NoDcache: true, Mount: mount}
@@ -46,11 +37,25 @@ type options struct {
 	max            int
 }
 
+// take counts one more pty; false if there are too many.
+func (sb *superBlock) take() bool {
+	limit := tty.Ptys.Max.Load()
+	if !sb.first {
+		limit -= tty.Ptys.Reserve.Load()
+	}
+	if tty.Ptys.Count.Add(1) < limit {
+		return true
+	}
+	tty.Ptys.Count.Add(-1)
+	return false
+}
+
 // superBlock is one instance. It implements tty.PtyHost.
 type superBlock struct {
-	dev  uint64
-	root *dir
-	ptmx *node
+	dev   uint64
+	first bool // mounted in the first mount name space
+	root  *dir
+	ptmx  *node
 
 	mu   sync.Mutex
 	opts options
@@ -60,13 +65,14 @@ type superBlock struct {
 
 var _ tty.PtyHost = (*superBlock)(nil)
 
-func mount(_ vfs.Caller, _ string, _ uint64, data string) (vfs.SuperBlock, error) {
+func mount(c vfs.Caller, _ string, _ uint64, data string) (vfs.SuperBlock, error) {
 	sb := &superBlock{dev: vfs.NewAnonDev(), ptys: map[int]*node{}}
 	opts, err := parse(options{uid: anyID, gid: anyID, mode: 0600, max: indexLimit}, data)
 	if err != nil {
 		return nil, err
 	}
 	sb.opts = opts
+	sb.first = c == nil || c.FS() == nil || !c.FS().Namespace().Copied()
 	now := abi.Timespec(ktime.Now())
 	sb.root = &dir{inode{sb: sb, attr: vfs.Attr{Ino: rootIno, Mode: unix.S_IFDIR | 0755, Nlink: 2, Blksize: 1024,
 		Atime: now, Mtime: now, Ctime: now, Btime: now}}}
@@ -158,10 +164,9 @@ func (sb *superBlock) AllocPty(c vfs.Caller, p *tty.Pty) (int, error) {
 	sb.mu.Lock()
 	defer sb.mu.Unlock()
 	i := sb.lowest()
-	if i >= sb.opts.max || count.Load() >= Limit {
+	if i >= sb.opts.max || !sb.take() {
 		return 0, unix.ENOSPC
 	}
-	count.Add(1)
 	if i/64 == len(sb.used) {
 		sb.used = append(sb.used, 0)
 	}
@@ -210,7 +215,7 @@ func (sb *superBlock) FreePty(i int) {
 	sb.mu.Lock()
 	sb.used[i/64] &^= 1 << (i % 64)
 	sb.mu.Unlock()
-	count.Add(-1)
+	tty.Ptys.Count.Add(-1)
 }
 
 // PtyInode is the device of a pty, nil if it is gone.

@@ -92,10 +92,38 @@ func TestInstancesAreSeparateAndLimited(t *testing.T) {
 	for _, m := range append(masters, m) {
 		m.Release(nil)
 	}
-	if Count() != 0 {
-		t.Error(Count())
+	if n := tty.Ptys.Count.Load(); n != 0 {
+		t.Error(n)
 	}
 	if x := in.Attr(); x.Nlink != 0 {
 		t.Error("links left")
+	}
+}
+
+// TestSystemLimit: kernel.pty.max is for all instances, and one less than it says; reserve keeps some of them for the first
+// name space.
+func TestSystemLimit(t *testing.T) {
+	max, reserve := tty.Ptys.Max.Load(), tty.Ptys.Reserve.Load()
+	defer func() { tty.Ptys.Max.Store(max); tty.Ptys.Reserve.Store(reserve) }()
+	tty.Ptys.Max.Store(5)
+	tty.Ptys.Reserve.Store(2)
+	c := caller{&cred.Cred{}}
+	first, _ := mount(c, "", 0, "")
+	later, _ := mount(c, "", 0, "")
+	later.(*superBlock).first = false
+	open := func(sb vfs.SuperBlock) error {
+		m, err := tty.OpenMaster(c, vfs.NewFile(vfs.Path{}, nil, nil, unix.O_RDWR), sb.(*superBlock))
+		if err == nil {
+			t.Cleanup(func() { m.Release(nil) })
+		}
+		return err
+	}
+	for i, step := range []struct {
+		sb   vfs.SuperBlock
+		want error
+	}{{later, nil}, {later, nil}, {later, unix.ENOSPC}, {first, nil}, {first, nil}, {first, unix.ENOSPC}} {
+		if err := open(step.sb); err != step.want {
+			t.Errorf("%d: %v, want %v", i, err, step.want)
+		}
 	}
 }

@@ -185,7 +185,7 @@ func TestPty(t *testing.T) {
 	}
 	m2.DecRef()
 	m3.DecRef()
-	if devpts.Count() != 0 {
-		t.Error("ptys left:", devpts.Count())
+	if tty.Ptys.Count.Load() != 0 {
+		t.Error("ptys left:", tty.Ptys.Count.Load())
 	}
 }

@@ -372,7 +372,7 @@ func (in *Instance) Write(vfs.Caller, *vfs.File, *uio.Src, int64) (int, error) {
 func (in *Instance) WaitQueue() *wait.Queue { return &in.q }
 
 // Async: the file has O_ASYNC.
-func (in *Instance) Async() {}
+func (in *Instance) Async() error { return nil }
 
 // Readiness: readable when there are events.
 func (in *Instance) Readiness(mask wait.Events) wait.Events {

@@ -128,7 +128,18 @@ func numbers(s string, n int) ([]int64, error) {
 	return out, nil
 }
 
+// addSysPty fills kernel/pty.
+func addSysPty(d *pseudo.Dir) {
+	add := func(name string, n *atomic.Int64) {
+		addNumber(d, name, 0, math.MaxInt32, n.Load, func(v int64) error { n.Store(v); return nil })
+	}
+	add("max", &tty.Ptys.Max)
+	add("reserve", &tty.Ptys.Reserve)
+	addNumber(d, "nr", 0, 0, tty.Ptys.Count.Load, nil)
+}
+
 func (fs *FS) addSysKernel(d *pseudo.Dir) {
+	addSysPty(d.Subdir("pty", 0o555))
 	d.AddText("ostype", abi.Sysname+"\n")
 	d.AddText("osrelease", abi.Release+"\n")
 	d.AddText("version", abi.Version+"\n")
