@@ -36,7 +36,7 @@ func init() {
 		"poweroff": halt, "printenv": printenv, "ps": ps, "pwd": pwd, "readlink": readlink, "reboot": reboot, "rm": rm,
 		"rmdir": rmdir, "seq": seq, "sh": sh, "sleep": sleep, "sort": sortMain, "stat": stat, "stty": stty, "sync": syncMain,
 		"tail": tail, "tee": tee, "test": test, "touch": touch, "tr": tr, "true": func([]string) int { return 0 }, "tty": tty,
-		"umount": umount, "uname": uname, "uniq": uniq, "uptime": uptime, "wc": wc, "which": which, "whoami": whoami, "xargs": xargs,
+		"udhcpc": udhcpc, "umount": umount, "uname": uname, "uniq": uniq, "uptime": uptime, "wc": wc, "which": which, "whoami": whoami, "xargs": xargs,
 		"yes": yes,
 	}
 }

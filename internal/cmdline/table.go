@@ -88,7 +88,7 @@ func init() {
 			func(p *parser, _, _ string) disposition { p.c.EarlyPrintk = true; return taken }},
 
 		{"eth", []string{"eth="}, "eth<n>=<transport>[,<options>]",
-			"Network interface eth<n>. Transports: tuntap,<tap>,<mac>,<host ip> (a TAP device of the host;\nwithout <tap> one is made, and the host gets the address and routes to the guest's in the same /24);\ndaemon,<mac>,unix,<socket> (a port of uml_switch); mcast,<mac>,<group>,<port>,<ttl> (a network of all guests in\na multicast group); ucast,<mac>,<ip>,<port>,<remote port>. Fields may be left empty. Example: eth0=tuntap,tap0", setEth},
+			"Network interface eth<n>. Transports: user,<mac>,loopback,hostfwd=tcp:<host ip>:<port>-:<guest port> (a network\nbehind the sockets of the user, who needs no rights for it: the guest is 10.0.2.15, the router 10.0.2.2, the name\nserver 10.0.2.3, DHCP tells it so; ports of the host lead into the guest; with loopback the router is also\n127.0.0.1 of the host); tuntap,<tap>,<mac>,<host ip> (a TAP device of the host;\nwithout <tap> one is made, and the host gets the address and routes to the guest's in the same /24);\ndaemon,<mac>,unix,<socket> (a port of uml_switch); mcast,<mac>,<group>,<port>,<ttl> (a network of all guests in\na multicast group); ucast,<mac>,<ip>,<port>,<remote port>. slirp,<mac> is user, too. Fields may be left\nempty. Example: eth0=user,hostfwd=tcp::2222-:22", setEth},
 		{"vec", []string{"vec:"}, "vec<n>:transport=<t>,<key>=<value>,...",
 			"Network interface vec<n>. Transports: tap (key ifname), bess (src, dst: sockets of the host) and fd (fd: an open\ndescriptor). Keys of all: mac, mtu. Example: vec0:transport=tap,ifname=tap0", setVec},
 

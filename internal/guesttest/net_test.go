@@ -1,9 +1,14 @@
 package guesttest
 
 import (
+	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
+	"time"
 )
 
 // TestTap lets a guest and its host talk over a TAP device, in a network namespace. It looks at what the guest's own
@@ -53,5 +58,76 @@ gone
 `
 	if err != nil || string(out) != want {
 		t.Errorf("%v\n%s", err, diff(want, string(out)))
+	}
+}
+
+// TestUserNet gives a normal user's guest a network: an address by DHCP, a server on the host that it may reach, a port of the host
+// that leads to its own server; and nothing of the host's loopback when it was not allowed.
+func TestUserNet(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: boots guests")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	need(t, err)
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			b, _ := io.ReadAll(c)
+			fmt.Fprint(c, strings.ToUpper(string(b)))
+			c.Close()
+		}
+	}()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	need(t, err)
+	_, in, _ := net.SplitHostPort(free.Addr().String())
+	free.Close()
+	_, out, _ := net.SplitHostPort(l.Addr().String())
+	command := `udhcpc | cut -d" " -f1-5
+ip -4 addr show eth0 | grep inet; ip route
+ping -q -c 2 -i 0.1 10.0.2.3 | grep transmitted | cut -d, -f1-3
+echo hello | nc 10.0.2.2 ` + out + `
+nc 127.0.0.1 ` + out + ` </dev/null 2>&1
+echo from the guest | nc -l 80`
+	// The host calls until the guest's server is there.
+	answers := make(chan string, 1)
+	go func() {
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+			c, err := net.Dial("tcp", "127.0.0.1:"+in)
+			if err != nil {
+				continue
+			}
+			c.SetDeadline(deadline)
+			fmt.Fprintln(c, "from the host")
+			c.(*net.TCPConn).CloseWrite()
+			b, err := io.ReadAll(c)
+			c.Close()
+			if err == nil && len(b) > 0 {
+				answers <- string(b)
+				return
+			}
+		}
+		answers <- "none"
+	}()
+	const lease = `lease of 10.0.2.15 from 10.0.2.2
+    inet 10.0.2.15/24 brd 10.0.2.255 scope global eth0
+10.0.2.0/24 dev eth0 proto kernel scope link src 10.0.2.15
+default via 10.0.2.2 dev eth0
+2 packets transmitted, 2 received, 0% packet loss
+`
+	g := guest{args: []string{"eth0=user,loopback,hostfwd=tcp::" + in + "-:80"}, unprivileged: os.Geteuid() == 0, limit: time.Minute, command: command}
+	got, log, err := g.run(t)
+	if want := lease + "HELLO\nnc: Connection refused\nfrom the host\n"; err != nil || got != want {
+		t.Errorf("%v\n%s\n%s", err, diff(want, got), tail(log))
+	}
+	if a := <-answers; a != "from the guest\n" {
+		t.Errorf("the host got %q", a)
+	}
+	g.args, g.command = []string{"eth0=user"}, "udhcpc >/dev/null; nc 10.0.2.2 "+out+" </dev/null 2>&1"
+	if got, log, _ := g.run(t); got != "nc: Connection refused\n" {
+		t.Errorf("%s\n%s", got, tail(log))
 	}
 }

@@ -189,8 +189,8 @@ func (l *link) AddrChanged(ip netip.Addr, there bool) {
 	}
 }
 
-// end gives the descriptors back.
-func (l *link) end() {
+// End gives the descriptors back.
+func (l *link) End() {
 	l.closeMu.Lock()
 	defer l.closeMu.Unlock()
 	if l.closed {

@@ -15,23 +15,31 @@ import (
 // TestParse looks for clear errors.
 func TestParse(t *testing.T) {
 	for spec, want := range map[string]string{
-		"tuntap,tap0":                    "",
-		"tuntap,,fe:fd:0:0:0:1,10.0.0.1": "",
-		"tuntap,,,":                      "",
-		"tuntap,,,,":                     "too many arguments",
-		"tuntap,,,host":                  "not an IPv4 address of the host",
-		"tuntap. 192":                    "unknown transport",
-		"daemon":                         "",
-		"daemon,,unix,/run/x":            "",
-		"daemon,,inet,/run/x":            "sockets of type",
-		"mcast":                          "",
-		"mcast,,10.0.0.1":                "not a multicast address",
-		"mcast,,,99999":                  "not a port",
-		"mcast,,,1102,300":               "not a TTL",
-		"ucast,,127.0.0.1":               "",
-		"ucast":                          "not an IPv4 address",
-		"slirp":                          "not there yet",
-		"":                               "unknown transport",
+		"tuntap,tap0":                        "",
+		"tuntap,,fe:fd:0:0:0:1,10.0.0.1":     "",
+		"tuntap,,,":                          "",
+		"tuntap,,,,":                         "too many arguments",
+		"tuntap,,,host":                      "not an IPv4 address of the host",
+		"tuntap. 192":                        "unknown transport",
+		"daemon":                             "",
+		"daemon,,unix,/run/x":                "",
+		"daemon,,inet,/run/x":                "sockets of type",
+		"mcast":                              "",
+		"mcast,,10.0.0.1":                    "not a multicast address",
+		"mcast,,,99999":                      "not a port",
+		"mcast,,,1102,300":                   "not a TTL",
+		"ucast,,127.0.0.1":                   "",
+		"ucast":                              "not an IPv4 address",
+		"slirp":                              "",
+		"slirp,,/usr/bin/slirp,-x":           "",
+		"user":                               "",
+		"user,fe:fd:0:0:0:1,loopback":        "",
+		"user,,hostfwd=tcp::8080-:80":        "",
+		"user,hostfwd=tcp:8080-:80":          "use hostfwd=",
+		"user,hostfwd=tcp::8080-10.0.0.1:80": "use hostfwd=",
+		"user,loopbak":                       "use eth<n>=user",
+		"vde":                                "not there yet",
+		"":                                   "unknown transport",
 	} {
 		_, err := parseEth(spec)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
@@ -64,7 +72,7 @@ func TestParse(t *testing.T) {
 // collect opens a link and returns what it hands over.
 func collect(t *testing.T, l *link) chan string {
 	t.Helper()
-	t.Cleanup(l.end)
+	t.Cleanup(l.End)
 	got := make(chan string, 16)
 	l.Open(func(f []byte) { got <- string(f) })
 	return got
@@ -139,7 +147,7 @@ func TestSwitch(t *testing.T) {
 	want(t, got, "in")
 	l.Close()
 	unix.Write(data, []byte("down"))
-	l.end()
+	l.End()
 	if l.Send([]byte("x")) {
 		t.Error("sent after the end")
 	}
@@ -240,7 +248,7 @@ func TestBurst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer out.end()
+	defer out.End()
 	frame := make([]byte, 1514)
 	for i := range n {
 		binary.NativeEndian.PutUint32(frame, uint32(i))
@@ -264,7 +272,7 @@ func TestBurst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer in.end()
+	defer in.End()
 	busy, got := make(chan bool), make(chan int, n)
 	in.Open(func(f []byte) { <-busy; got <- number(f) })
 	unix.SetsockoptTimeval(pair[1], unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: 20})

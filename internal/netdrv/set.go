@@ -25,7 +25,14 @@ type Set struct {
 type device struct {
 	index int
 	spec  string // as Config takes it
-	link  *link
+	link  wire
+}
+
+// wire is the link of an interface, with its end.
+type wire interface {
+	inet.Link
+	// End gives back what it holds of the host.
+	End()
 }
 
 // Option adds an interface as an option of the command line says: "eth0=daemon", "vec0:transport=tap,ifname=tap0".
@@ -75,7 +82,7 @@ func (s *Set) open(kind, name, spec string) error {
 	}
 	index, err := inet.Attach(name, l, mac, p.mtu)
 	if err != nil {
-		l.end()
+		l.End()
 		return err
 	}
 	if s.devs == nil {
@@ -93,7 +100,7 @@ func (s *Set) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, d := range s.devs {
-		d.link.end()
+		d.link.End()
 	}
 }
 
@@ -139,7 +146,7 @@ func (d driver) Remove(id string) error {
 		return err
 	}
 	delete(d.set.devs, d.kind+id)
-	x.link.end()
+	x.link.End()
 	return nil
 }
 
@@ -147,7 +154,7 @@ func (d driver) Remove(id string) error {
 type plan struct {
 	mac  string
 	mtu  int
-	open func() (l *link, text string, err error)
+	open func() (l wire, text string, err error)
 }
 
 const defaultMTU = 1500
@@ -185,7 +192,7 @@ func parseEth(spec string) (*plan, error) {
 		if f[3] != "" {
 			klog.Warnf("daemon: the data socket %s is ignored: the switch names it", f[3])
 		}
-		p.open = func() (*link, string, error) { return openDaemon(f[2]) }
+		p.open = func() (wire, string, error) { return openDaemon(f[2]) }
 		return p, nil
 	case "mcast":
 		f, err := fields(rest, 4, "mcast,<mac>,<group>,<port>,<ttl>")
@@ -201,13 +208,17 @@ func parseEth(spec string) (*plan, error) {
 		}
 		p.mac = f[0]
 		return p, p.ucast(f[1], f[2], f[3])
-	case "slirp", "user", "slip", "ethertap", "vde", "pcap":
+	case "user":
+		return p, p.user(rest)
+	case "slirp":
+		return p, p.slirp(rest)
+	case "slip", "ethertap", "vde", "pcap":
 		return nil, fmt.Errorf("the transport %s is not there yet", transport)
 	}
-	return nil, fmt.Errorf("unknown transport %q: use tuntap, daemon, mcast or ucast", transport)
+	return nil, fmt.Errorf("unknown transport %q: use user, tuntap, daemon, mcast or ucast", transport)
 }
 
-func openDaemon(path string) (*link, string, error) {
+func openDaemon(path string) (wire, string, error) {
 	paths := switchSockets
 	if path != "" {
 		paths = []string{path}
@@ -233,14 +244,14 @@ func (p *plan) tuntap(name, host string) error {
 			return fmt.Errorf("%q is not an IPv4 address of the host: use tuntap,<tap>,<mac>,<host address>", host)
 		}
 	}
-	p.open = func() (*link, string, error) {
+	p.open = func() (wire, string, error) {
 		l, dev, err := tap(name)
 		if err != nil {
 			return nil, "", err
 		}
 		if name == "" && ip.IsValid() {
 			if err := setHostAddr(dev, ip); err != nil {
-				l.end()
+				l.End()
 				return nil, "", err
 			}
 			near := netip.PrefixFrom(ip, 24)
@@ -290,7 +301,7 @@ func (p *plan) mcast(group, port, ttl string) error {
 		return err
 	}
 	to := netip.AddrPortFrom(ip, uint16(n))
-	p.open = func() (*link, string, error) {
+	p.open = func() (wire, string, error) {
 		l, err := mcast(to, t)
 		return l, fmt.Sprintf("mcast backend - multicast address %v, TTL %d", to, t), err
 	}
@@ -311,7 +322,7 @@ func (p *plan) ucast(remote, port, remotePort string) error {
 		return err
 	}
 	peer := netip.AddrPortFrom(ip, uint16(to))
-	p.open = func() (*link, string, error) {
+	p.open = func() (wire, string, error) {
 		l, err := udpLink(netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(n)), peer, func(int) error { return nil })
 		return l, fmt.Sprintf("ucast backend - port %d to %v", n, peer), err
 	}
@@ -335,7 +346,7 @@ func parseVec(spec string) (*plan, error) {
 	}
 	switch t := keys["transport"]; t {
 	case "tap":
-		p.open = func() (*link, string, error) {
+		p.open = func() (wire, string, error) {
 			l, dev, err := tap(keys["ifname"])
 			return l, "tap - " + dev, err
 		}
@@ -343,12 +354,12 @@ func parseVec(spec string) (*plan, error) {
 		if keys["dst"] == "" {
 			return nil, errors.New("bess needs dst=<socket>")
 		}
-		p.open = func() (*link, string, error) {
+		p.open = func() (wire, string, error) {
 			l, err := bess(keys["src"], keys["dst"])
 			return l, "bess - " + keys["dst"], err
 		}
 	case "fd":
-		p.open = func() (*link, string, error) {
+		p.open = func() (wire, string, error) {
 			l, err := inherited(keys["fd"])
 			return l, "fd - " + keys["fd"], err
 		}
