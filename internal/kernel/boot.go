@@ -158,7 +158,7 @@ func (k *Kernel) Boot(p platform.Platform) error {
 	}
 	t.MM = &mm.Host{UserMax: p.UserMax(), VDSO: p.VDSO(), HostBrk: p.HostBrk(), Empty: empty.Host(), NewShared: newShared, Acct: mm.NewAccountant(k.cfg.Memory, p.NumCPU(), p.CPUTime)}
 	t.MM.Acct.AddSource(mm.Shmem, tmpfs.Usage)
-	t.MM.Acct.AddSource(mm.Kernel, kmem.Bytes)
+	t.MM.Acct.AddSource(mm.Kernel, func() uint64 { inet.CountMemory(); return kmem.Bytes() })
 	kmem.SetLimit(k.cfg.Memory / 4)
 	vfs.MaxFiles.Store(int64(max(k.cfg.Memory/(10<<10), 8192))) // as Linux: a file may take up to 1 KiB, and a tenth is for them
 	system.SetMemory(func() system.Memory { return memory(t.MM.Acct) })

@@ -10,6 +10,9 @@ var used, limit atomic.Int64
 // SetLimit sets how many bytes there may be; 0 is no limit.
 func SetLimit(n uint64) { limit.Store(int64(n)) }
 
+// Limit is how many bytes there may be; 0 is no limit.
+func Limit() int64 { return limit.Load() }
+
 // Add counts n more bytes, or less if n is negative, whatever the limit.
 func Add(n int) { used.Add(int64(n)) }
 

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 	"github.com/user-mode-linux/linux/internal/kernel/net/socket"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs/vfstest"
@@ -300,6 +301,55 @@ func TestLoopback(t *testing.T) {
 		t.Error(n, err)
 	}
 	got.Close()
+}
+
+// TestMemory fills connections that nobody accepts, and closes them: what they hold counts, and ends at the limit.
+func TestMemory(t *testing.T) {
+	c := vfstest.NoFS()
+	if err := SetLoopbackUp(); err != nil {
+		t.Fatal(err)
+	}
+	l, err := newSocket(c, unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Bind(c, in4("127.0.0.1", 0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Listen(c, 1000); err != nil {
+		t.Fatal(err)
+	}
+	name, _ := l.Name(c)
+	kmem.SetLimit(16 << 20)
+	defer kmem.SetLimit(0)
+	data, total := make([]byte, 1<<20), 0
+	for range 500 {
+		s, err := newSocket(c, unix.AF_INET, unix.SOCK_STREAM, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Connect(c, name, false); err != nil {
+			t.Fatal(err)
+		}
+		for err == nil {
+			var n int
+			n, err = s.Send(c, &socket.Msg{Flags: unix.MSG_DONTWAIT}, uio.FromBytes(data))
+			total += n
+		}
+		s.Close()
+		if err == unix.ENOBUFS {
+			break
+		}
+		if total > 256<<20 {
+			t.Fatalf("%d bytes were taken", total)
+		}
+		memory.next = time.Time{} // whatever the speed of the machine
+		CountMemory()
+	}
+	if !kmem.Full() {
+		t.Errorf("%d bytes were taken, and %d are counted", total, kmem.Bytes())
+	}
+	l.Close()
 }
 
 func FuzzFrame(f *testing.F) {

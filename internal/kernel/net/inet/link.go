@@ -9,6 +9,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 )
 
 // Link is what a driver implements: it carries the Ethernet frames of one device.
@@ -192,7 +194,7 @@ func (e *endpoint) loop(pkt *stack.PacketBuffer) {
 // receive takes a frame from the driver. It is not trusted: the stack checks all headers above the first.
 func (e *endpoint) receive(frame []byte) {
 	d, ok := e.deliver()
-	if !ok || len(frame) < ethHeader || len(frame) > int(e.mtu.Load())+ethHeader+vlanTag {
+	if !ok || len(frame) < ethHeader || len(frame) > int(e.mtu.Load())+ethHeader+vlanTag || len(frame) > smallFrame && kmem.Full() {
 		e.rxDropped.Add(1)
 		return
 	}
@@ -226,6 +228,9 @@ func (e *endpoint) receive(frame []byte) {
 }
 
 const (
+	// smallFrame is what comes in when there is no memory for more: acknowledgements make some free.
+	smallFrame = 128
+
 	vlanTag = 4
 	zeroMAC = tcpip.LinkAddress("\x00\x00\x00\x00\x00\x00")
 )

@@ -134,6 +134,7 @@ func (s *Socket) setSocketLevel(c vfs.Caller, name int, val []byte) error {
 	case unix.SO_SNDBUF, unix.SO_SNDBUFFORCE:
 		snd, _ := s.Buffers()
 		so.SetSendBufferSize(int64(snd), true)
+		s.limitSend(s.endpoint())
 	case unix.SO_RCVBUF, unix.SO_RCVBUFFORCE:
 		_, rcv := s.Buffers()
 		so.SetReceiveBufferSize(int64(rcv), true)

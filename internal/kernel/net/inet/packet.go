@@ -12,6 +12,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 	"github.com/user-mode-linux/linux/internal/kernel/net/socket"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
@@ -77,6 +78,7 @@ type packetSocket struct {
 	seen     uint32 // for PACKET_STATISTICS
 	dropped  uint32
 	promisc  []int // devices that it made promiscuous
+	closed   bool
 }
 
 // capture is a frame in a queue.
@@ -107,7 +109,7 @@ func init() {
 func (s *packetSocket) deliver(e *endpoint, frame []byte, kind int) {
 	eth := header.Ethernet(frame)
 	s.mu.Lock()
-	if s.index != 0 && s.index != e.index || s.protocol != packetAll && (kind == unix.PACKET_OUTGOING || s.protocol != uint16(eth.Type())) ||
+	if s.closed || s.index != 0 && s.index != e.index || s.protocol != packetAll && (kind == unix.PACKET_OUTGOING || s.protocol != uint16(eth.Type())) ||
 		s.noOut && kind == unix.PACKET_OUTGOING {
 		s.mu.Unlock()
 		return
@@ -127,7 +129,7 @@ func (s *packetSocket) deliver(e *endpoint, frame []byte, kind int) {
 	}
 	_, limit := s.Buffers()
 	s.seen++
-	if s.bytes+len(data)+overhead > limit {
+	if s.bytes+len(data)+overhead > limit || kmem.Full() {
 		s.dropped++
 		s.mu.Unlock()
 		return
@@ -146,6 +148,7 @@ func (s *packetSocket) deliver(e *endpoint, frame []byte, kind int) {
 	copy(c.addr[12:], eth.SourceAddress())
 	s.queue = append(s.queue, c)
 	s.bytes += len(data) + overhead
+	kmem.Add(len(data) + overhead)
 	s.mu.Unlock()
 	s.q.Notify(readable)
 }
@@ -163,6 +166,7 @@ func (s *packetSocket) take(peek bool) (c capture, ok bool) {
 			s.queue = nil
 		}
 		s.bytes -= len(c.data) + overhead
+		kmem.Add(-len(c.data) - overhead)
 	}
 	return c, true
 }
@@ -492,7 +496,8 @@ func (s *packetSocket) Close() {
 	setTapped(s, false)
 	s.mu.Lock()
 	promisc := s.promisc
-	s.promisc, s.queue = nil, nil
+	kmem.Add(-s.bytes)
+	s.promisc, s.queue, s.bytes, s.closed = nil, nil, 0, true
 	s.mu.Unlock()
 	for _, index := range promisc {
 		addPromisc(index, false)

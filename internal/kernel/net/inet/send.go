@@ -10,6 +10,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 	"github.com/user-mode-linux/linux/internal/kernel/net/socket"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
@@ -55,8 +56,13 @@ func (s *Socket) sendStream(c vfs.Caller, m *socket.Msg, src *uio.Src) (done int
 		if err = s.TakeError(); err != nil {
 			break
 		}
+		if kmem.Full() {
+			err = unix.ENOBUFS
+			break
+		}
 		n, e := ep.Write(source{src}, opts)
 		done += int(n)
+		sent(int(n))
 		switch e.(type) {
 		case nil:
 			if n > 0 {
@@ -125,6 +131,9 @@ func (s *Socket) sendPacket(c vfs.Caller, m *socket.Msg, src *uio.Src) (int, err
 			return 0, unix.EDESTADDRREQ
 		}
 		return 0, s.broken(c, m)
+	}
+	if kmem.Full() {
+		return 0, unix.ENOBUFS
 	}
 	n := src.Len()
 	payload := tcpip.Payloader(source{src})

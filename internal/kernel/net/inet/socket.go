@@ -183,6 +183,7 @@ func (s *Socket) newEndpoint() (ep tcpip.Endpoint, err error) {
 
 // start makes s a working socket on an endpoint.
 func (s *Socket) start(ep tcpip.Endpoint) {
+	s.limitSend(ep)
 	s.ep.Store(&ep)
 	s.entry.Init(s, waiter.AllEvents)
 	s.wq.EventRegister(&s.entry)

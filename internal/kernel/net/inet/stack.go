@@ -58,6 +58,7 @@ func newStack() *stack.Stack {
 		panic(err.String())
 	}
 	s.SetICMPLimit(1000) // net.ipv4.icmp_msgs_per_sec
+	memory.stack.Store(s)
 	return s
 }
 

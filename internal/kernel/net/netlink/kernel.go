@@ -18,9 +18,14 @@ type request struct {
 // has reports whether all of some flags are set.
 func (r *request) has(flags uint16) bool { return r.flags&flags == flags }
 
-// toKernel carries out the messages of a datagram, and queues the answers.
+// toKernel carries out the messages of a datagram, and queues the answers. A socket that does not read its answers misses those to
+// what it asks further.
 func (s *Socket) toKernel(c vfs.Caller, b []byte) {
 	for len(b) > 0 {
+		if s.full() {
+			s.overrun()
+			return
+		}
 		h, body, rest, ok := next(b)
 		if !ok {
 			return

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 	"github.com/user-mode-linux/linux/internal/kernel/net/inet"
 	"github.com/user-mode-linux/linux/internal/kernel/net/socket"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
@@ -28,6 +29,33 @@ func open(t testing.TB, protocol int) (*vfstest.Caller, *Socket) {
 	t.Cleanup(f.DecRef)
 	s, _ := socket.Of(f)
 	return c, s.(*Socket)
+}
+
+// TestUnread asks for lists and reads no answer: what waits is bounded, and the socket hears of it.
+func TestUnread(t *testing.T) {
+	was := kmem.Bytes()
+	c, s := open(t, unix.NETLINK_ROUTE)
+	var m builder
+	for range 1000 {
+		m.begin(unix.RTM_GETLINK, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, 7, 0)
+		m.b = append(m.b, 0, 0, 0, 0)
+		m.end()
+	}
+	for range 20 {
+		if _, err := s.Send(c, &socket.Msg{}, uio.FromBytes(m.b)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := kmem.Bytes() - was; n > 1<<20 {
+		t.Errorf("%d bytes wait", n)
+	}
+	if err := s.TakeError(); err != unix.ENOBUFS {
+		t.Errorf("error %v", err)
+	}
+	s.Close()
+	if n := kmem.Bytes() - was; n > 8<<10 {
+		t.Errorf("%d bytes are left", n)
+	}
 }
 
 // answer is one message that came back.

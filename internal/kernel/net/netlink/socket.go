@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 	"github.com/user-mode-linux/linux/internal/kernel/net/inet"
 	"github.com/user-mode-linux/linux/internal/kernel/net/socket"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
@@ -265,6 +266,14 @@ func (s *Socket) overrun() {
 	}
 }
 
+// full reports whether the socket has so much to receive that it must not ask for more.
+func (s *Socket) full() bool {
+	_, limit := s.Buffers()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bytes > limit || kmem.Full()
+}
+
 // put queues a message; false if there is no room. An answer is queued whatever there is: the socket asked for it.
 func (s *Socket) put(msg message, answer bool) bool {
 	_, limit := s.Buffers()
@@ -286,6 +295,7 @@ func (s *Socket) put(msg message, answer bool) bool {
 	}
 	s.queue = append(s.queue, msg)
 	s.bytes += len(msg.data) + overhead
+	kmem.Add(len(msg.data) + overhead)
 	s.mu.Unlock()
 	s.q.Notify(readable)
 	return true
@@ -302,6 +312,7 @@ func (s *Socket) take(peek bool) (m message, ok bool) {
 		s.queue[0] = message{}
 		s.queue = s.queue[1:]
 		s.bytes -= len(m.data) + overhead
+		kmem.Add(-len(m.data) - overhead)
 	}
 	return m, true
 }
@@ -469,7 +480,8 @@ func (s *Socket) Close() {
 	delete(table.socks, s)
 	table.mu.Unlock()
 	s.mu.Lock()
-	s.closed, s.queue = true, nil
+	kmem.Add(-s.bytes)
+	s.closed, s.queue, s.bytes = true, nil, 0
 	s.mu.Unlock()
 	s.q.Notify(wait.All)
 }

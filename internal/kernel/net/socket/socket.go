@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 	"github.com/user-mode-linux/linux/internal/kernel/wait"
@@ -153,6 +154,9 @@ func New(c vfs.Caller, af, typ, protocol int) (*vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if kmem.Full() {
+		return nil, unix.ENOBUFS
+	}
 	s, err := f.New(c, t, protocol)
 	if err != nil {
 		return nil, err
@@ -173,6 +177,9 @@ func NewPair(c vfs.Caller, af, typ, protocol int) (a, b *vfs.File, err error) {
 	if f.Pair == nil {
 		return nil, nil, unix.EOPNOTSUPP
 	}
+	if kmem.Full() {
+		return nil, nil, unix.ENOBUFS
+	}
 	x, y, err := f.Pair(c, t, protocol)
 	if err != nil {
 		return nil, nil, err
@@ -183,12 +190,16 @@ func NewPair(c vfs.Caller, af, typ, protocol int) (a, b *vfs.File, err error) {
 // InodeSetter is a Socket that wants to know the number of its inode, for /proc/net.
 type InodeSetter interface{ SetInode(ino uint64) }
 
+// cost is about what a socket takes beside what is in its queues.
+const cost = 4 << 10
+
 // NewFile puts a socket behind a file; flags may have SOCK_NONBLOCK.
 func NewFile(c vfs.Caller, s Socket, flags uint32) *vfs.File {
 	in := vfs.NewAnonInode(c, unix.S_IFSOCK|0o777)
 	if is, ok := s.(InodeSetter); ok {
 		is.SetInode(in.Attr().Ino)
 	}
+	kmem.Add(cost)
 	return vfs.NewAnonFileOn(in, "socket:", &file{s}, unix.O_RDWR|flags&unix.O_NONBLOCK)
 }
 
@@ -230,7 +241,10 @@ func (s *file) Ioctl(c vfs.Caller, _ *vfs.File, cmd uint32, arg uint64) (uint64,
 	return v, err
 }
 
-func (s *file) Release(*vfs.File) { s.Close() }
+func (s *file) Release(*vfs.File) {
+	s.Close()
+	kmem.Add(-cost)
+}
 
 var (
 	_ vfs.FileOps  = (*file)(nil)
