@@ -414,7 +414,7 @@ func TestProc(t *testing.T) {
 	p := Lookup("ubda1")
 	_, _ = p.ReadAt(make([]byte, 1024), 0)
 	_, _ = p.WriteAt(make([]byte, 512), 512)
-	if r, w := d.Whole().Stats.ReadSectors.Load(), p.Stats.WriteSectors.Load(); r < 2 || w != 1 {
+	if r, w := d.Whole().Stats.Read.Sectors.Load(), p.Stats.Write.Sectors.Load(); r < 2 || w != 1 {
 		t.Errorf("read %d written %d", r, w)
 	}
 	var major, minor, reads, merged, sectors int

@@ -12,9 +12,13 @@
 // Cache is a write-back-ready buffer cache over one Device: bounded, with read-ahead, and with the dirty state and flush
 // order that a journal needs.
 //
-// Lock order: registry.mu and Node.mu are leaves. Buffer.mu, held while the device is read or written, comes before
-// Cache.mu. Device methods are called without registry.mu, Node.mu and Cache.mu.
+// Block special files hold small writes back for a while and write them in long runs (writeback), and read ahead of who
+// reads them in order (window). Whoever else looks at the disk finds what was written before.
 //
-// Not here: request queues and schedulers (the host has them), a page cache for file data and for block special files (the
-// host's page cache is it).
+// Lock order: registry.mu and Node.mu are leaves. Buffer.mu, held while the device is read or written, comes before
+// Cache.mu. special's rmw and window.mu come before writeback.run, that before writeback.mu, a leaf. Device methods are
+// called without registry.mu, Node.mu, Cache.mu and writeback.mu; a loop device's enter the special file of the disk below.
+//
+// Not here: request queues and schedulers (the host has them), a cache for what was read from a disk (the host's page cache
+// is it).
 package bdev

@@ -38,6 +38,7 @@ func (m *mapping) Extents(off, n uint64, shared, _ bool) (list []vfs.Extent, err
 	if !ok || off >= end {
 		return nil, nil
 	}
+	node.disk.wb.clean(node.start+int64(off), int64(min(n, end-off)))
 	for end = off + min(n, end-off); off < end; {
 		h, at, k, err := dev.HostPages(node.start+int64(off), int64(end-off), shared)
 		if err != nil && len(list) == 0 {
@@ -66,5 +67,13 @@ const maxExtents = 64
 // MSync is vfs.Mapping's: the host writes its pages back.
 func (m *mapping) MSync(uint64, uint64) error { return (*Node)(m).Flush() }
 
-// Mapped is vfs.Mapping's. The open file that a mapping holds keeps the disk.
-func (*mapping) Mapped(int, bool) {}
+// Mapped is vfs.Mapping's. The open file that a mapping holds keeps the disk. Loads and stores go to the host's pages, so
+// that nothing is held back from them meanwhile.
+func (m *mapping) Mapped(delta int, _ bool) {
+	for ; delta > 0; delta-- {
+		m.disk.wb.stopHolding()
+	}
+	for ; delta < 0; delta++ {
+		m.disk.wb.holdAgain()
+	}
+}

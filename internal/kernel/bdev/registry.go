@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/klog"
-	"github.com/user-mode-linux/linux/internal/kernel/ktime"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
@@ -44,6 +43,10 @@ type Disk struct {
 
 	whole *Node
 	parts atomic.Pointer[[]*Node]
+	wb    writeback
+
+	seq       atomic.Uint64
+	readAhead atomic.Int64 // in sectors, of who reads the special file in order
 
 	rescan sync.Mutex // held while partitions are changed
 }
@@ -54,6 +57,17 @@ type LastCloser interface{ LastClose() }
 // Ioctler is a Device with requests of its own; ENOTTY for others.
 type Ioctler interface {
 	Ioctl(c vfs.Caller, f *vfs.File, cmd uint32, arg uint64) (uint64, error)
+}
+
+// PartScanner is a Device of which partitions are only looked for at times, whatever NoPartitions says.
+type PartScanner interface{ PartScan() bool }
+
+// scans reports whether BLKRRPART looks for partitions.
+func (d *Disk) scans() bool {
+	if s, ok := d.Dev.(PartScanner); ok {
+		return s.PartScan()
+	}
+	return !d.NoPartitions
 }
 
 // Describer is a Device with a directory of its own in sysfs; without attributes it is not there. It is asked again after
@@ -87,6 +101,7 @@ type Node struct {
 	size   atomic.Int64
 	ro     atomic.Bool // set by BLKROSET
 	cacher atomic.Pointer[Cacher]
+	failed failure
 	// UUID and Label are the partition's (PARTUUID=, PARTLABEL=), empty for a disk.
 	UUID, Label string
 
@@ -106,26 +121,6 @@ type Node struct {
 	rmw sync.Mutex // serialises unaligned writes through the special file
 }
 
-// Stats are a node's counters, as /proc/diskstats has them (Documentation/admin-guide/iostats.rst).
-type Stats struct {
-	Reads, ReadSectors, ReadNanos          atomic.Uint64
-	Writes, WriteSectors, WriteNanos       atomic.Uint64
-	Discards, DiscardSectors, DiscardNanos atomic.Uint64
-	Flushes, FlushNanos                    atomic.Uint64
-	InFlight                               atomic.Int64
-}
-
-// Line is the node's columns of /proc/diskstats and of /sys/block/*/stat after the name.
-func (s *Stats) Line() string {
-	ms := func(a *atomic.Uint64) uint64 { return a.Load() / 1e6 }
-	r, w, d, f := ms(&s.ReadNanos), ms(&s.WriteNanos), ms(&s.DiscardNanos), ms(&s.FlushNanos)
-	total := r + w + d + f
-	return fmt.Sprintf("%d 0 %d %d %d 0 %d %d %d %d %d %d 0 %d %d %d %d",
-		s.Reads.Load(), s.ReadSectors.Load(), r, s.Writes.Load(), s.WriteSectors.Load(), w,
-		s.InFlight.Load(), total, total,
-		s.Discards.Load(), s.DiscardSectors.Load(), d, s.Flushes.Load(), f)
-}
-
 var registry struct {
 	mu      sync.RWMutex
 	disks   map[uint64]*Disk // by device number
@@ -133,6 +128,7 @@ var registry struct {
 	changes []func(d *Disk)
 
 	ext   atomic.Uint32 // the next minor number of ExtMajor
+	seq   atomic.Uint64 // of the last disk
 	claim sync.Mutex    // held while nodes are claimed; before Node.mu
 }
 
@@ -155,6 +151,9 @@ func Register(d *Disk) error {
 	}
 	d.whole = &Node{name: d.Name, disk: d, rdev: unix.Mkdev(d.Major, uint32(d.Index*d.Minors))}
 	d.whole.size.Store(d.Dev.Size())
+	d.wb.disk = d
+	d.NewContent()
+	d.readAhead.Store(maxReadAhead / SectorSize)
 	d.parts.Store(new([]*Node))
 	registry.mu.Lock()
 	if registry.disks == nil {
@@ -173,9 +172,23 @@ func Register(d *Disk) error {
 	return d.Rescan()
 }
 
+// Seq is the disk's sequence number, which no other disk had since the boot; NewContent gives it another one, because
+// there is a new medium.
+func (d *Disk) Seq() uint64 { return d.seq.Load() }
+func (d *Disk) NewContent() { d.seq.Store(registry.seq.Add(1)) }
+
+// Sync gives the device what was written to the special files of the disk and is not there yet.
+func (d *Disk) Sync() { d.wb.clean(0, d.whole.Size()) }
+
+// ReadAhead is how many bytes may be read ahead of who reads the special file in order (BLKRASET). More than
+// mostReadAhead is kept, but not used.
+func (d *Disk) ReadAhead() int64     { return d.readAhead.Load() * SectorSize }
+func (d *Disk) SetReadAhead(n int64) { d.readAhead.Store(n / SectorSize) }
+
 // Resized takes over the size of the device after it has changed.
 func (d *Disk) Resized() {
 	d.whole.size.Store(d.Dev.Size())
+	d.wb.gen.Add(1)
 	registry.mu.RLock()
 	w := registry.changes
 	registry.mu.RUnlock()
@@ -323,6 +336,7 @@ func Unregister(d *Disk) error {
 	if err := remove(nodes); err != nil {
 		return err
 	}
+	d.Sync()
 	registry.mu.Lock()
 	delete(registry.disks, d.whole.rdev)
 	registry.mu.Unlock()
@@ -404,11 +418,14 @@ func (n *Node) Rdev() uint64 { return n.rdev }
 
 // SetCacher says which file system keeps blocks of the node in memory; nil for none.
 func (n *Node) SetCacher(c Cacher) {
-	if c == nil {
-		n.cacher.Store(nil)
-		return
+	var p *Cacher
+	if c != nil {
+		p = &c
+		n.disk.wb.stopHolding()
 	}
-	n.cacher.Store(&c)
+	if n.cacher.Swap(p) != nil {
+		n.disk.wb.holdAgain()
+	}
 }
 
 // claimed reports whether somebody has claimed the disk as a whole, if n is a partition, or one of its partitions.
@@ -453,8 +470,11 @@ func (n *Node) Open(holder any) error {
 	return nil
 }
 
-// Close drops a reference taken by Open with the same holder.
+// Close drops a reference taken by Open with the same holder. The last one has written what its special file holds.
 func (n *Node) Close(holder any) {
+	if n.Opens() == 1 {
+		n.disk.wb.clean(n.start, n.Size())
+	}
 	n.mu.Lock()
 	n.opens--
 	if holder != nil {
@@ -464,6 +484,9 @@ func (n *Node) Close(holder any) {
 	}
 	last := n.opens == 0
 	n.mu.Unlock()
+	if last { // two may have left at once
+		n.disk.wb.clean(n.start, n.Size())
+	}
 	if o, ok := n.disk.Dev.(LastCloser); ok && last && n.disk.Opens() == 0 {
 		o.LastClose()
 	}
@@ -500,69 +523,68 @@ func (n *Node) ReadAt(p []byte, off int64) (int, error) {
 	if err := n.check(off, int64(len(p))); err != nil {
 		return 0, err
 	}
-	t := ktime.Monotonic()
-	n.Stats.InFlight.Add(1)
+	n.disk.wb.clean(n.start+off, int64(len(p)))
+	t := n.begin(kindRead)
 	k, err := n.disk.Dev.ReadAt(p, n.start+off)
-	n.Stats.InFlight.Add(-1)
-	n.count(len(p), ktime.Monotonic()-t, func(s *Stats) (a, b, c *atomic.Uint64) { return &s.Reads, &s.ReadSectors, &s.ReadNanos })
+	n.end(kindRead, t, int64(len(p)))
 	return k, err
 }
 
 // WriteAt writes whole sectors.
 func (n *Node) WriteAt(p []byte, off int64) (int, error) {
-	if n.ReadOnly() {
-		return 0, unix.EROFS
-	}
-	if err := n.check(off, int64(len(p))); err != nil {
+	if err := n.change(off, int64(len(p))); err != nil {
 		return 0, err
 	}
-	t := ktime.Monotonic()
-	n.Stats.InFlight.Add(1)
+	t := n.begin(kindWrite)
 	k, err := n.disk.Dev.WriteAt(p, n.start+off)
-	n.Stats.InFlight.Add(-1)
-	n.count(len(p), ktime.Monotonic()-t, func(s *Stats) (a, b, c *atomic.Uint64) {
-		return &s.Writes, &s.WriteSectors, &s.WriteNanos
-	})
+	n.end(kindWrite, t, int64(len(p)))
+	n.disk.wb.gen.Add(1)
 	return k, err
 }
 
-// Flush makes completed writes durable.
+// change says that size bytes at off are about to be changed on the device.
+func (n *Node) change(off, size int64) error {
+	if n.ReadOnly() {
+		return unix.EROFS
+	}
+	if err := n.check(off, size); err != nil {
+		return err
+	}
+	n.disk.wb.clean(n.start+off, size)
+	return nil
+}
+
+// Flush makes completed writes durable. What was written to the special file is another matter: see writeback.
 func (n *Node) Flush() error {
 	if n.ReadOnly() {
 		return nil
 	}
-	t := ktime.Monotonic()
+	t := n.begin(kindFlush)
 	err := n.disk.Dev.Flush()
-	n.Stats.Flushes.Add(1)
-	n.Stats.FlushNanos.Add(uint64(ktime.Monotonic() - t))
+	n.end(kindFlush, t, 0)
 	return err
 }
 
 // Discard drops the content of whole sectors.
 func (n *Node) Discard(off, size int64) error {
-	if n.ReadOnly() {
-		return unix.EROFS
-	}
-	if err := n.check(off, size); err != nil {
+	if err := n.change(off, size); err != nil {
 		return err
 	}
-	t := ktime.Monotonic()
+	t := n.begin(kindDiscard)
 	err := n.disk.Dev.Discard(n.start+off, size)
-	n.count(int(size), ktime.Monotonic()-t, func(s *Stats) (a, b, c *atomic.Uint64) {
-		return &s.Discards, &s.DiscardSectors, &s.DiscardNanos
-	})
+	n.end(kindDiscard, t, size)
+	n.disk.wb.gen.Add(1)
 	return err
 }
 
 // WriteZeroes makes whole sectors read as zeroes.
 func (n *Node) WriteZeroes(off, size int64) error {
-	if n.ReadOnly() {
-		return unix.EROFS
-	}
-	if err := n.check(off, size); err != nil {
+	if err := n.change(off, size); err != nil {
 		return err
 	}
-	return n.disk.Dev.WriteZeroes(n.start+off, size)
+	err := n.disk.Dev.WriteZeroes(n.start+off, size)
+	n.disk.wb.gen.Add(1)
+	return err
 }
 
 // View is the disk's, if it is a Viewer.
@@ -571,9 +593,13 @@ func (n *Node) View(off, size int64) []byte {
 	if !ok || off < 0 || size < 0 || off > n.Size() || size > n.Size()-off {
 		return nil
 	}
+	n.disk.wb.clean(n.start+off, size)
 	p := v.View(n.start+off, size)
 	if p != nil {
-		n.count(int(size), 0, func(s *Stats) (a, b, c *atomic.Uint64) { return &s.Reads, &s.ReadSectors, &s.ReadNanos })
+		n.Stats.Read.add(size, 0)
+		if n.partno != 0 {
+			n.disk.whole.Stats.Read.add(size, 0)
+		}
 	}
 	return p
 }
@@ -584,19 +610,6 @@ func (n *Node) HostRange(off, size int64) (h *platform.HostFile, hostOff, length
 	if !ok || off < 0 || size < 0 || off > n.Size() || size > n.Size()-off {
 		return nil, 0, 0, false
 	}
+	n.disk.wb.clean(n.start+off, size)
 	return m.HostRange(n.start+off, size)
-}
-
-// count adds one operation to the node's statistics and, for a partition, to the disk's.
-func (n *Node) count(size int, nanos int64, sel func(*Stats) (ops, sectors, ns *atomic.Uint64)) {
-	ops, sectors, ns := sel(&n.Stats)
-	ops.Add(1)
-	sectors.Add(uint64(size+SectorSize-1) / SectorSize)
-	ns.Add(uint64(nanos))
-	if n.partno != 0 {
-		ops, sectors, ns = sel(&n.disk.whole.Stats)
-		ops.Add(1)
-		sectors.Add(uint64(size+SectorSize-1) / SectorSize)
-		ns.Add(uint64(nanos))
-	}
 }

@@ -3,6 +3,7 @@ package bdev
 import (
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -12,6 +13,7 @@ import (
 
 // RegisterSpecial registers the block special files with the vfs.
 func RegisterSpecial() {
+	vfs.SyncDevices = SyncAll
 	vfs.RegisterBlkdev(Major, 0, 256*MinorsPerDisk, "ubd", OpenSpecial)
 	vfs.RegisterBlkdev(ExtMajor, 0, 1<<20, "blkext", OpenSpecial)
 }
@@ -33,6 +35,7 @@ func (n *Node) OpenFile(flags uint32) (vfs.FileOps, error) {
 		return nil, unix.EROFS
 	}
 	s := &special{n: n}
+	s.seen.Store(n.failed.sample())
 	var holder any
 	if flags&unix.O_EXCL != 0 {
 		s.exclusive = true
@@ -44,16 +47,21 @@ func (n *Node) OpenFile(flags uint32) (vfs.FileOps, error) {
 	return s, nil
 }
 
-// special is an open block special file. Bytes are read from and written to the device at once, because the host's page
-// cache holds them already; what a mounted file system has in memory is put over them, and it is told of writes.
+// special is an open block special file. Small writes are held back for a while (see writeback), and who reads a little at a
+// time in order gets more from the device than he asked for (see window). Everything else is in the host's page cache
+// already, and goes between it and the guest's memory at once. What a mounted file system has in memory is put over what is
+// read, and it is told of writes.
 type special struct {
 	vfs.FileBase
 	n         *Node
 	exclusive bool
+	ahead     window
+	seen      atomic.Uint64 // of n.failed
 }
 
 // Release ends the open.
 func (s *special) Release(*vfs.File) {
+	s.ahead.drop()
 	if s.exclusive {
 		s.n.Close(s)
 	} else {
@@ -62,6 +70,9 @@ func (s *special) Release(*vfs.File) {
 }
 
 func (s *special) readAt(p []byte, off int64) error {
+	if s.n.disk.wb.read(p, s.n.start+off) {
+		return nil
+	}
 	if _, err := s.n.ReadAt(p, off); err != nil {
 		return err
 	}
@@ -71,11 +82,24 @@ func (s *special) readAt(p []byte, off int64) error {
 	return nil
 }
 
-func (s *special) writeAt(p []byte, off int64) error {
-	if _, err := s.n.WriteAt(p, off); err != nil {
+// writeAt writes whole sectors, or holds them until later.
+func (s *special) writeAt(p []byte, off int64, direct bool) error {
+	n := s.n
+	if !direct {
+		if n.ReadOnly() {
+			return unix.EROFS
+		}
+		if err := n.check(off, int64(len(p))); err != nil {
+			return err
+		}
+		if n.disk.wb.hold(n, p, n.start+off) {
+			return nil
+		}
+	}
+	if _, err := n.WriteAt(p, off); err != nil {
 		return err
 	}
-	if c := s.n.cacher.Load(); c != nil {
+	if c := n.cacher.Load(); c != nil {
 		(*c).Written(p, off)
 	}
 	return nil
@@ -87,7 +111,11 @@ func Aligned(f *vfs.File, io *uio.IO, off int64) bool {
 	return f == nil || f.Flags()&unix.O_DIRECT == 0 || off%SectorSize == 0 && io.Len()%SectorSize == 0 && io.Aligned(SectorSize)
 }
 
-const bounceSize = 128 << 10
+const (
+	bounceSize = 256 << 10
+	// viewSize is the size from which reads are worth a copy straight from the host's pages.
+	viewSize = 32 << 10
+)
 
 var bounces = sync.Pool{New: func() any { p := make([]byte, bounceSize); return &p }}
 
@@ -101,9 +129,33 @@ func (s *special) Read(_ vfs.Caller, f *vfs.File, dst *uio.Dst, off int64) (int,
 		return 0, nil
 	}
 	left := int(min(int64(dst.Len()), n.Size()-off))
+	done := 0
+	if left < viewSize && !direct(f) {
+		for done < left {
+			p := s.ahead.get(n, off, int64(left-done))
+			if p == nil {
+				break
+			}
+			k, err := dst.CopyOut(p)
+			s.ahead.put()
+			if done, off = done+k, off+int64(k); err != nil {
+				return short(done, err)
+			}
+		}
+	} else if n.cacher.Load() == nil && dst.Guest() {
+		if v := n.View(off, int64(left)); v != nil {
+			k, err := dst.CopyMapped(v)
+			if done, off = k, off+int64(k); err == nil {
+				return done, nil
+			}
+			// Either side may have faulted: reading the rest in the other way tells which.
+		}
+	}
+	if done == left {
+		return done, nil
+	}
 	buf := bounces.Get().(*[]byte)
 	defer bounces.Put(buf)
-	done := 0
 	for done < left {
 		skip := int(off % SectorSize)
 		k := min(left-done, bounceSize-skip)
@@ -119,6 +171,9 @@ func (s *special) Read(_ vfs.Caller, f *vfs.File, dst *uio.Dst, off int64) (int,
 	}
 	return done, nil
 }
+
+// direct reports whether a file was opened for direct I/O.
+func direct(f *vfs.File) bool { return f != nil && f.Flags()&unix.O_DIRECT != 0 }
 
 // short hides an error behind a short count.
 func short(done int, err error) (int, error) {
@@ -145,7 +200,7 @@ func (s *special) Write(_ vfs.Caller, f *vfs.File, src *uio.Src, off int64) (int
 	defer bounces.Put(buf)
 	done := 0
 	for done < left {
-		k, err := s.writePiece((*buf)[:], src, off, left-done)
+		k, err := s.writePiece(*buf, src, off, left-done, direct(f))
 		done, off = done+k, off+int64(k)
 		if err != nil {
 			return short(done, err)
@@ -155,7 +210,7 @@ func (s *special) Write(_ vfs.Caller, f *vfs.File, src *uio.Src, off int64) (int
 }
 
 // writePiece writes at most len(buf) bytes.
-func (s *special) writePiece(buf []byte, src *uio.Src, off int64, want int) (int, error) {
+func (s *special) writePiece(buf []byte, src *uio.Src, off int64, want int, direct bool) (int, error) {
 	n := s.n
 	skip := int(off % SectorSize)
 	k := min(want, len(buf)-skip)
@@ -181,14 +236,22 @@ func (s *special) writePiece(buf []byte, src *uio.Src, off int64, want int) (int
 	if got == 0 {
 		return 0, err
 	}
-	if werr := s.writeAt(p, off-int64(skip)); werr != nil {
+	if werr := s.writeAt(p, off-int64(skip), direct); werr != nil {
 		return 0, werr
 	}
 	return got, err
 }
 
-// Fsync flushes the disk.
-func (s *special) Fsync(vfs.Caller, *vfs.File, bool) error { return s.n.Flush() }
+// Fsync makes durable what was written to the node, by whomever. A write that has failed since is told once.
+func (s *special) Fsync(vfs.Caller, *vfs.File, bool) error {
+	n := s.n
+	n.disk.wb.clean(n.start, n.Size())
+	err := n.Flush()
+	if failed := n.failed.check(&s.seen); failed != nil {
+		return failed
+	}
+	return err
+}
 
 // Fallocate is fallocate(2), which zeroes a range (ZERO_RANGE) or gives its space back, too (PUNCH_HOLE).
 func (s *special) Fallocate(_ vfs.Caller, _ *vfs.File, mode uint32, off, n int64) error {
@@ -237,6 +300,8 @@ const (
 	blkpg        = 0x1269
 	hdioGetGeo   = 0x0301
 	hdioIdentity = 0x030d
+
+	blkGetDiskSeq = 0x80081280
 
 	heads, sectors = 128, 32
 )
@@ -297,26 +362,33 @@ func (s *special) Ioctl(c vfs.Caller, f *vfs.File, cmd uint32, arg uint64) (uint
 		}
 		return 0, s.partitionRequest(c, arg)
 	case unix.BLKRAGET, unix.BLKFRAGET:
-		return put64(maxReadAhead / SectorSize)
+		return put64(uint64(n.disk.ReadAhead() / SectorSize))
 	case unix.BLKRASET, unix.BLKFRASET:
-		return 0, admin()
+		err := admin()
+		if err == nil {
+			n.disk.SetReadAhead(int64(min(arg, 1<<32)) * SectorSize)
+		}
+		return 0, err
 	case unix.BLKSECTGET:
 		return put(le.AppendUint16(nil, 1280))
 	case unix.BLKFLSBUF:
 		if err := admin(); err != nil {
 			return 0, err
 		}
+		n.disk.wb.clean(n.start, n.Size())
 		return 0, n.Flush()
 	case unix.BLKRRPART:
 		if err := admin(); err != nil {
 			return 0, err
 		}
-		if n.partno != 0 {
+		if n.partno != 0 || !n.disk.scans() {
 			return 0, unix.EINVAL
 		}
 		return 0, n.disk.Rescan()
 	case unix.BLKDISCARD, unix.BLKZEROOUT, unix.BLKSECDISCARD:
 		return 0, s.rangeRequest(c, f, cmd, arg)
+	case blkGetDiskSeq:
+		return put64(n.disk.Seq())
 	case hdioGetGeo:
 		var b [16]byte
 		b[0], b[1] = heads, sectors

@@ -89,6 +89,12 @@ func fileSize(f *vfs.File) int64 {
 	return a.Size
 }
 
+// PartScan is bdev.PartScanner's.
+func (d *device) PartScan() bool {
+	b := d.peek()
+	return b != nil && b.flags.Load()&flagPartscan != 0
+}
+
 func (d *device) ReadOnly() bool {
 	b := d.peek()
 	return b != nil && b.readOnly

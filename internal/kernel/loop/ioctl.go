@@ -274,6 +274,7 @@ func (d *device) bind(c vfs.Caller, dev *vfs.File, fd int32, i info, size uint32
 		file.DecRef()
 		return err
 	}
+	d.disk.NewContent()
 	d.replace(b)
 	return nil
 }
@@ -299,6 +300,7 @@ func (d *device) change(old *binding, i info) error {
 		return err
 	}
 	b.flags.Store(old.flags.Load()&^clearFlags | i.flags&setFlags)
+	d.disk.Sync()
 	d.replace(b)
 	return nil
 }

@@ -90,6 +90,7 @@ func TestLoop(t *testing.T) {
 	if _, err := vfs.Pwrite(u, dev, uio.FromBytes([]byte("hello")), 1000); err != nil {
 		t.Fatal(err)
 	}
+	want("fsync", vfs.Fsync(u, dev, false), nil)
 	f, err := u.files.Get(fd)
 	want("get", err, nil)
 	p := make([]byte, 5)
@@ -97,7 +98,10 @@ func TestLoop(t *testing.T) {
 		t.Errorf("the file has %q (%v)", p, err)
 	}
 	f.DecRef()
-	// Offset and limit.
+	// Offset and limit; what was written before lies where it would have lain.
+	if _, err := vfs.Pwrite(u, dev, uio.FromBytes([]byte("HELLO")), 1000); err != nil {
+		t.Fatal(err)
+	}
 	i := info{offset: 1000, limit: 1024}
 	copy(i.name[:], "name")
 	mem := u.mem[0x1000:]
@@ -108,7 +112,7 @@ func TestLoop(t *testing.T) {
 	if n.Size() != 1024 {
 		t.Errorf("size %d with a limit", n.Size())
 	}
-	if _, err := vfs.Pread(u, dev, uio.ToBytes(p), 0); err != nil || string(p) != "hello" {
+	if _, err := vfs.Pread(u, dev, uio.ToBytes(p), 0); err != nil || string(p) != "HELLO" {
 		t.Errorf("at the offset: %q (%v)", p, err)
 	}
 	clear(mem)

@@ -65,7 +65,6 @@ type Memory struct {
 	Anon      uint64 // private anonymous pages
 	Mapped    uint64 // file pages that are mapped
 	Slab      uint64 // the kernel's own caches
-	Dirty     uint64
 	Locked    uint64
 	SwapTotal uint64
 	SwapFree  uint64

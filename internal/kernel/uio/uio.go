@@ -2,7 +2,11 @@
 // copies: a file system copies straight out of (or into) its own pages.
 package uio
 
-import "golang.org/x/sys/unix"
+import (
+	"runtime/debug"
+
+	"golang.org/x/sys/unix"
+)
 
 // Range is a piece of guest memory.
 type Range struct{ Addr, Len uint64 }
@@ -137,6 +141,23 @@ func (d *Dst) CopyOut(p []byte) (int, error) {
 	}
 	d.advance(n)
 	return n, err
+}
+
+// CopyMapped is CopyOut from memory that is mapped from a file of the host. A page that the host cannot give, because the
+// file was cut, is EFAULT and no crash, should the copy touch it from Go.
+func (d *Dst) CopyMapped(p []byte) (n int, err error) {
+	old := debug.SetPanicOnFault(true)
+	before := d.left
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if r := recover(); r != nil {
+			if _, fault := r.(interface{ Addr() uintptr }); !fault {
+				panic(r)
+			}
+			n, err = before-d.left, unix.EFAULT
+		}
+	}()
+	return d.CopyOut(p)
 }
 
 var zeroes [64 << 10]byte

@@ -386,12 +386,18 @@ func statfsFlags(ms uint64) int64 {
 	return st
 }
 
+// SyncDevices, if it is set, makes durable what was written to block special files.
+var SyncDevices func()
+
 // Sync is sync(2).
 func Sync(Caller) error {
 	for _, s := range allSupers() {
 		if !s.readonly() {
 			_ = s.sb.Sync() // sync(2) cannot fail
 		}
+	}
+	if SyncDevices != nil {
+		SyncDevices()
 	}
 	return nil
 }

@@ -191,7 +191,7 @@ func (f *File) written(c Caller, n int, err error) (int, error) {
 		return n, err
 	}
 	Notify(unix.IN_MODIFY, f.Path)
-	if f.Flags()&unix.O_DSYNC != 0 && f.typ == unix.S_IFREG {
+	if f.Flags()&unix.O_DSYNC != 0 && (f.typ == unix.S_IFREG || f.typ == unix.S_IFBLK) {
 		if s, ok := f.Ops.(Syncer); ok {
 			if err := s.Fsync(c, f, f.Flags()&unix.O_SYNC != unix.O_SYNC); err != nil {
 				return 0, err

@@ -1,7 +1,6 @@
 package ext4
 
 import (
-	"runtime/debug"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -160,7 +159,7 @@ func (sb *superBlock) readData(dst *uio.Dst, off int64, n int) (int, error) {
 		}
 	} else if sb.view != nil {
 		if v := sb.view.View(off, int64(n)); v != nil {
-			k, err := copyView(dst, v)
+			k, err := dst.CopyMapped(v)
 			if err == nil {
 				return k, nil
 			}
@@ -188,23 +187,6 @@ func (sb *superBlock) readData(dst *uio.Dst, off int64, n int) (int, error) {
 		}
 	}
 	return done, nil
-}
-
-// copyView copies from the image's pages. A page that the host cannot give (the image was cut) is an error, not a crash,
-// should the copy touch it from Go.
-func copyView(dst *uio.Dst, v []byte) (n int, err error) {
-	old := debug.SetPanicOnFault(true)
-	before := dst.Len()
-	defer func() {
-		debug.SetPanicOnFault(old)
-		if r := recover(); r != nil {
-			if _, fault := r.(interface{ Addr() uintptr }); !fault {
-				panic(r)
-			}
-			n, err = before-dst.Len(), unix.EFAULT
-		}
-	}()
-	return dst.CopyOut(v)
 }
 
 // Ioctl has the requests that ask (ioctl_iflags(2)).

@@ -198,7 +198,7 @@ func formatMeminfo(w *bytes.Buffer, m *system.Memory) {
 	kb("Mlocked", m.Locked)
 	kb("SwapTotal", m.SwapTotal)
 	kb("SwapFree", m.SwapFree)
-	kb("Dirty", m.Dirty)
+	kb("Dirty", bdev.Dirty())
 	kb("Writeback", 0)
 	kb("AnonPages", m.Anon)
 	kb("Mapped", m.Mapped)
@@ -390,12 +390,12 @@ func (fs *FS) vmstat(w *bytes.Buffer) {
 	pages("nr_anon_pages", m.Anon)
 	pages("nr_mapped", m.Mapped)
 	pages("nr_file_pages", m.Cached+m.Buffers)
-	pages("nr_dirty", m.Dirty)
+	pages("nr_dirty", bdev.Dirty())
 	pages("nr_shmem", m.Shmem)
 	var in, out uint64
 	for _, d := range bdev.Disks() {
 		s := &d.Whole().Stats
-		in, out = in+s.ReadSectors.Load()/2, out+s.WriteSectors.Load()/2
+		in, out = in+s.Read.Sectors.Load()/2, out+s.Write.Sectors.Load()/2
 	}
 	fmt.Fprintf(w, "pgpgin %d\npgpgout %d\npswpin 0\npswpout 0\npgfault 0\npgmajfault 0\noom_kill 0\n", in, out)
 }

@@ -41,7 +41,7 @@ func blockChanged(n *bdev.Node, added bool) {
 		AddDevice(dev)
 		return
 	}
-	dev.Env = []string{"DEVTYPE=disk", fmt.Sprintf("DISKSEQ=%d", d.Index+1)}
+	dev.Env = []string{"DEVTYPE=disk", fmt.Sprintf("DISKSEQ=%d", d.Seq())}
 	if parent, ok := strings.CutSuffix(d.Path, "/block"); ok && !strings.HasPrefix(parent, "virtual") {
 		dev.Parent = parent
 	}
@@ -83,7 +83,10 @@ func blockAttrs(n *bdev.Node) []Attr {
 		Value("size", func() string { return strconv.FormatInt(n.Size()/bdev.SectorSize, 10) }),
 		Value("ro", ro),
 		Value("stat", func() string { return formatBlockStat(n.Stats.Line()) }),
-		Value("inflight", func() string { return fmt.Sprintf("%8d %8d", 0, n.Stats.InFlight.Load()) }),
+		Value("inflight", func() string {
+			r, w := n.Stats.InFlight()
+			return fmt.Sprintf("%8d %8d", r, w)
+		}),
 		Text("alignment_offset", "0"),
 		Text("discard_alignment", "0"),
 	}
@@ -97,7 +100,7 @@ func blockAttrs(n *bdev.Node) []Attr {
 	}
 	return append(attrs,
 		Text("removable", "0"), Text("hidden", "0"), Text("capability", "0"), Text("range", "16"), Text("ext_range", "256"),
-		Text("diskseq", strconv.Itoa(n.Disk().Index+1)))
+		Value("diskseq", func() string { return strconv.FormatUint(n.Disk().Seq(), 10) }))
 }
 
 // formatBlockStat puts the counters in the columns that the file stat has.
@@ -144,7 +147,16 @@ func addQueue(q *pseudo.Dir, n *bdev.Node) {
 		cache = "write back"
 	}
 	q.AddText("write_cache", cache+"\n")
-	addKept(q, "read_ahead_kb", 128, 0, 1<<20)
+	q.AddFile("read_ahead_kb", 0o644, func(_ vfs.Caller, w *bytes.Buffer) error {
+		fmt.Fprintf(w, "%d\n", n.Disk().ReadAhead()>>10)
+		return nil
+	}, func(_ vfs.Caller, p []byte) error {
+		kb, err := pseudo.ParseInt(p, 0, 1<<20)
+		if err == nil {
+			n.Disk().SetReadAhead(kb << 10)
+		}
+		return err
+	})
 }
 
 func bit(b bool) int {
@@ -152,13 +164,4 @@ func bit(b bool) int {
 		return 1
 	}
 	return 0
-}
-
-// addKept adds a number that is kept and shown, and nothing more.
-func addKept(d *pseudo.Dir, name string, v, lo, hi int64) {
-	n := pseudo.NewNumber(v, lo, hi)
-	d.AddFile(name, 0o644, func(_ vfs.Caller, w *bytes.Buffer) error {
-		fmt.Fprintf(w, "%d\n", n.Value())
-		return nil
-	}, func(_ vfs.Caller, p []byte) error { return n.Store(p) })
 }
