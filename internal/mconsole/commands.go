@@ -211,13 +211,16 @@ func (s *Server) sysrq(r *request) func() {
 	defer s.sysrqMu.Unlock()
 	next := klog.Next()
 	s.guest.Sysrq(key)
-	for {
+	// Not what comes after: the guest may log all the time.
+	for end := klog.Next(); next < end; {
 		recs, _ := klog.From(next, 64)
 		if len(recs) == 0 {
 			break
 		}
 		for _, rec := range recs {
-			fmt.Fprintln(r, rec)
+			if rec.Seq < end {
+				fmt.Fprintln(r, rec)
+			}
 		}
 		next = recs[len(recs)-1].Seq + 1
 	}

@@ -44,20 +44,59 @@ func find(name string) (string, error) {
 type Conn struct {
 	sock   *net.UnixConn
 	server *net.UnixAddr
+	owner  int // of the server's socket
 }
 
 // Dial makes a Conn to the server at a path, which need not be there.
 func Dial(path string) (*Conn, error) {
+	owner := os.Geteuid()
+	var st unix.Stat_t
+	if unix.Stat(path, &st) == nil {
+		owner = int(st.Uid)
+	}
 	name := fmt.Sprintf("@uml_mconsole %d %d", os.Getpid(), time.Now().UnixNano())
 	sock, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
 	if err != nil {
 		return nil, err
 	}
-	return &Conn{sock, &net.UnixAddr{Name: path, Net: "unixgram"}}, nil
+	c := &Conn{sock, &net.UnixAddr{Name: path, Net: "unixgram"}, owner}
+	if err := c.passCredentials(); err != nil {
+		sock.Close()
+		return nil, err
+	}
+	return c, nil
 }
 
 // Close ends it.
 func (c *Conn) Close() error { return c.sock.Close() }
+
+// passCredentials has answers come with who sends them: every user of the host can send to our socket.
+func (c *Conn) passCredentials() error {
+	conn, err := c.sock.SyscallConn()
+	if err == nil {
+		cerr := conn.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSCRED, 1) })
+		err = errors.Join(err, cerr)
+	}
+	return err
+}
+
+// read reads an answer of the server.
+func (c *Conn) read(b []byte) (int, error) {
+	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred))
+	for {
+		n, oobn, _, _, err := c.sock.ReadMsgUnix(b, oob)
+		if err != nil {
+			return 0, err
+		}
+		msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
+		if err != nil || len(msgs) == 0 {
+			continue
+		}
+		if cred, err := unix.ParseUnixCredentials(&msgs[0]); err == nil && (int(cred.Uid) == c.owner || cred.Uid == 0) {
+			return n, nil
+		}
+	}
+}
 
 // Ask sends a command, with files for the server to use, and calls each for every packet of the answer. It returns the error number
 // of the answer.
@@ -68,6 +107,10 @@ func (c *Conn) Ask(command string, each func(text string), files ...*os.File) (i
 	}
 	var rights []byte
 	if len(files) > 0 {
+		// Whoever has our terminal can type on it. Everybody can make a socket in /tmp/uml.
+		if me := os.Geteuid(); me != 0 && c.owner != me && c.owner != 0 {
+			return 0, fmt.Errorf("the guest belongs to another user: %w", unix.EPERM)
+		}
 		fds := make([]int, len(files))
 		for i, f := range files {
 			fds[i] = int(f.Fd())
@@ -80,7 +123,7 @@ func (c *Conn) Ask(command string, each func(text string), files ...*os.File) (i
 	buf := make([]byte, wire.MaxDatagram)
 	for {
 		_ = c.sock.SetReadDeadline(time.Now().Add(time.Second))
-		n, err := c.sock.Read(buf)
+		n, err := c.read(buf)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			// The guest takes its time, or it has ended.
 			if err = c.alive(); err == nil {

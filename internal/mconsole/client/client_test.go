@@ -2,11 +2,16 @@ package client
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/mconsole/wire"
 )
@@ -157,5 +162,58 @@ func TestInteract(t *testing.T) {
 	}
 	if p := (&guest{}).prompt(); p != "([None]) " {
 		t.Error(p)
+	}
+}
+
+// TestForgedAnswer has another user of the host answer first: the answer of the server counts.
+func TestForgedAnswer(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to be another user")
+	}
+	path := filepath.Join(t.TempDir(), "mconsole")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := os.Chown(path, 65533, -1); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	go func() {
+		_, from, err := l.ReadFromUnix(make([]byte, 2000))
+		if err != nil {
+			return
+		}
+		for _, uid := range []uintptr{65534, 65533} {
+			sent := make(chan bool)
+			go func() {
+				defer close(sent)
+				runtime.LockOSThread() // the thread ends with the goroutine
+				if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, uid, ^uintptr(0), ^uintptr(0)); e == 0 {
+					l.WriteToUnix((&wire.Reply{Text: fmt.Sprint(uid)}).Encode(), from)
+				}
+			}()
+			<-sent
+		}
+	}()
+	text := ""
+	if _, err := c.Ask("version", func(s string) { text += s }); err != nil || text != "65533" {
+		t.Errorf("answer %q, %v", text, err)
+	}
+}
+
+// TestForeignServer does not give descriptors to the server of another user.
+func TestForeignServer(t *testing.T) {
+	c := &Conn{server: &net.UnixAddr{Name: "/nowhere", Net: "unixgram"}, owner: os.Geteuid() + 1}
+	if os.Geteuid() == 0 {
+		t.Skip("root may")
+	}
+	if _, err := c.Ask("exec true", func(string) {}, os.Stdin); !errors.Is(err, unix.EPERM) {
+		t.Error(err)
 	}
 }
