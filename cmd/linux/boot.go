@@ -156,6 +156,9 @@ func guest(cfg *cmdline.Config, root *io.SectionReader) (kernel.Config, error) {
 		Hostname:    cfg.Hostname,
 		PanicOnOops: cfg.PanicOnOops,
 	}
+	for _, s := range cfg.Sysctls {
+		k.Sysctls = append(k.Sysctls, [2]string{s.Name, s.Value})
+	}
 	switch {
 	case cfg.NoInitrd:
 	case cfg.Initrd != "":

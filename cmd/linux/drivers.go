@@ -55,7 +55,6 @@ func (d *drivers) configure(cfg *cmdline.Config, dir *umid.Dir) error {
 			}
 		}
 	}
-	d.absent(cfg)
 	return nil
 }
 
@@ -77,13 +76,6 @@ func recordTerminals(cfg *cmdline.Config) error {
 	tty.SetRecorder(r)
 	host.AtExit(r.Stop)
 	return nil
-}
-
-// absent tells of options whose driver is not there.
-func (d *drivers) absent(cfg *cmdline.Config) {
-	for _, s := range cfg.Sysctls {
-		warn(fmt.Sprintf("sysctl.%s is ignored: settings from the command line are not there yet", s.Name))
-	}
 }
 
 // register makes the guest's devices, when the kernel is ready for them.

@@ -68,6 +68,8 @@ type Config struct {
 	// Hostname is the first host name, "" for "(none)". PanicOnOops makes a kernel bug a panic.
 	Hostname    string
 	PanicOnOops bool
+	// Sysctls are names, with dots, and values to be set before the first program starts.
+	Sysctls [][2]string
 
 	// Exec, if HasExec, is a shell command that runs instead of init, with Stdio as its descriptors 0, 1 and 2.
 	Exec    string
@@ -178,6 +180,11 @@ func (k *Kernel) Boot(p platform.Platform) error {
 		return err
 	}
 	k.ns = ns
+	for _, s := range k.cfg.Sysctls {
+		if err := k.setSysctl(s[0], s[1]); err != nil {
+			klog.Errf("Failed to set sysctl parameter '%s=%s': error %d", s[0], s[1], -int(abi.Errno(err)))
+		}
+	}
 	start := k.startInit
 	if k.cfg.HasExec {
 		start = k.startExec

@@ -21,15 +21,23 @@ import (
 // OpenProc opens a file of /proc by its name there, whether or not the guest has /proc mounted. Reads never wait: what
 // would have to gives EINTR.
 func (k *Kernel) OpenProc(name string) (io.ReadCloser, error) {
+	f, err := k.openProc(name, unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (k *Kernel) openProc(name string, flags uint32) (*kernelFile, error) {
 	k.procOnce.Do(func() {
 		if sb, err := vfs.FindFilesystem("proc").Mount(&bootCaller{cred: cred.Root()}, "proc", 0, ""); err == nil {
-			k.proc = newBootCaller(vfs.NewNamespace(sb, "proc", unix.MS_RDONLY))
+			k.proc = newBootCaller(vfs.NewNamespace(sb, "proc", 0))
 		}
 	})
 	if k.proc == nil {
 		return nil, unix.ENOENT
 	}
-	f, err := vfs.Open(k.proc, nil, "/"+name, vfs.OpenHow{Flags: unix.O_RDONLY | unix.O_NONBLOCK})
+	f, err := vfs.Open(k.proc, nil, "/"+name, vfs.OpenHow{Flags: flags | unix.O_NONBLOCK})
 	if err != nil {
 		return nil, err
 	}
@@ -38,6 +46,17 @@ func (k *Kernel) OpenProc(name string) (io.ReadCloser, error) {
 		return nil, unix.EINVAL
 	}
 	return &kernelFile{k.proc, f}, nil
+}
+
+// setSysctl writes a file below /proc/sys.
+func (k *Kernel) setSysctl(name, value string) error {
+	f, err := k.openProc("sys/"+strings.ReplaceAll(name, ".", "/"), unix.O_WRONLY)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = vfs.Write(f.c, f.f, uio.FromBytes([]byte(value+"\n")))
+	return err
 }
 
 // kernelFile is an open file of the kernel's own.
