@@ -61,7 +61,8 @@ func putTimespec(b []byte, ts unix.Timespec) {
 
 // statxAttributes is the set of attributes that file systems may report.
 const statxAttributes = unix.STATX_ATTR_COMPRESSED | unix.STATX_ATTR_IMMUTABLE | unix.STATX_ATTR_APPEND |
-	unix.STATX_ATTR_NODUMP | unix.STATX_ATTR_ENCRYPTED | unix.STATX_ATTR_MOUNT_ROOT | unix.STATX_ATTR_AUTOMOUNT
+	unix.STATX_ATTR_NODUMP | unix.STATX_ATTR_ENCRYPTED | unix.STATX_ATTR_VERITY | unix.STATX_ATTR_DAX |
+	unix.STATX_ATTR_MOUNT_ROOT | unix.STATX_ATTR_AUTOMOUNT
 
 // encodeStatx puts struct statx (linux/stat.h) into b. Numbers of mounts are not used again, so they are the unique ones,
 // too, for who wants those.

@@ -121,10 +121,10 @@ func fileIoctl(t *task.Task, f *vfs.File, cmd uint32, arg uint64) (done bool, er
 		}
 		st := sb.Statfs()
 		return true, writeU32(t, arg, uint32(st.Bsize))
+	case cmd == fioqsize && (at.IsRegular() || at.IsDir()):
+		return true, writeU64(t, arg, uint64(at.Blocks)*512) // inode_get_bytes: what it takes up
 	case !at.IsRegular():
 		return false, nil
-	case cmd == fioqsize:
-		return true, writeU64(t, arg, uint64(at.Size))
 	case cmd == fibmap && !t.Cred().Capable(unix.CAP_SYS_RAWIO):
 		return true, unix.EPERM
 	}

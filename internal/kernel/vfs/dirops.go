@@ -54,7 +54,7 @@ func Mkdir(c Caller, dir *File, path string, mode uint32) error {
 		if err != nil {
 			return nil, err
 		}
-		return in, inheritACL(c, in, m, acl)
+		return in, acl.inherit(c, in, func() error { return d.inode.Rmdir(c, k.name, in) })
 	})
 }
 
@@ -82,7 +82,7 @@ func Mknod(c Caller, dir *File, path string, mode uint32, rdev uint64) error {
 		if err != nil {
 			return nil, err
 		}
-		return in, inheritACL(c, in, m, acl)
+		return in, acl.inherit(c, in, func() error { return d.inode.Unlink(c, k.name, in) })
 	})
 }
 
@@ -162,6 +162,7 @@ func Link(c Caller, oldDir *File, oldPath string, newDir *File, newPath string, 
 	if err := d.inode.Link(c, old.inode, k.name); err != nil {
 		return err
 	}
+	old.state.And(^uint32(dTmpfile)) // only once: without names again it is a removed file
 	d.attach(k, old.inode).put()
 	if fn := notifier.Load(); fn != nil {
 		(*fn)(&Event{Mask: unix.IN_ATTRIB, Inode: old.inode})
@@ -206,6 +207,9 @@ func remove(c Caller, dir *File, path string, isDir bool) error {
 	} else if w.special() {
 		return unix.EISDIR
 	}
+	if err := p.writable(); err != nil {
+		return err
+	}
 	d := p.Dentry
 	d.mu.Lock()
 	k, err := d.lookupLocked(c, w.last)
@@ -229,9 +233,6 @@ func removeLocked(c Caller, p Path, k *Dentry, isDir, trailing bool) error {
 			return unix.EISDIR
 		}
 		return unix.ENOTDIR
-	}
-	if err := p.writable(); err != nil {
-		return err
 	}
 	if err := mayDelete(c, d, k, isDir); err != nil {
 		return err

@@ -295,9 +295,17 @@ func Umount(c Caller, target string, flags int) error {
 		}
 		return remount(c, p, unix.MS_REMOUNT|unix.MS_RDONLY, m.flags.Load(), "")
 	}
-	if flags&unix.MNT_EXPIRE != 0 && !m.expiring.Swap(true) {
-		p.Put()
-		return unix.EAGAIN
+	if flags&unix.MNT_EXPIRE != 0 {
+		err := error(nil)
+		if m.refs.Load() > 1 { // more than that of p
+			err = unix.EBUSY
+		} else if !m.expiring.Swap(true) {
+			err = unix.EAGAIN
+		}
+		if err != nil {
+			p.Put()
+			return err
+		}
 	}
 	p.Dentry.put()
 	g, err := ns.umount(m, flags&unix.MNT_DETACH != 0)

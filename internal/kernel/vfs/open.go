@@ -89,39 +89,51 @@ func Open(c Caller, dir *File, path string, how OpenHow) (*File, error) {
 	return openPath(c, p, flags, false)
 }
 
-// createMode is the mode that a new file gets, and the default ACL that it inherits.
-func createMode(c Caller, dir *Dentry, mode uint32) (uint32, []aclEntry) {
+// newACL is what a new file gets from its directory's default ACL.
+type newACL struct {
+	access []aclEntry // nil if the mode says it all
+	deflt  []byte     // of a directory
+}
+
+// createMode is the mode that a new file gets, and the ACLs that it inherits, nil if there are none.
+func createMode(c Caller, dir *Dentry, mode uint32) (uint32, *newACL) {
 	mode = sanitizeMode(c, dir, mode)
 	if dir.sb.acl {
 		if v, err := dir.inode.Getxattr(c, xattrACLDefault); err == nil {
 			if es, err := parseACL(v); err == nil && es != nil {
-				return mode, es
+				acl := &newACL{}
+				if mode&unix.S_IFMT == unix.S_IFDIR {
+					acl.deflt = formatACL(es)
+				}
+				mode = aclCreate(es, mode)
+				if _, extended := aclMode(es); extended {
+					acl.access = es
+				}
+				return mode, acl
 			}
 		}
 	}
 	return mode &^ c.FS().Umask(), nil
 }
 
-// inheritACL gives a new inode what its directory's default ACL says.
-func inheritACL(c Caller, in Inode, mode uint32, es []aclEntry) error {
-	if es == nil || mode&unix.S_IFMT == unix.S_IFLNK {
+// inherit gives a new inode the ACLs. One for which there is no room loses its name again: undo is Unlink or Rmdir, nil for a
+// file without a name.
+func (acl *newACL) inherit(c Caller, in Inode, undo func() error) (err error) {
+	if acl == nil {
 		return nil
 	}
-	if mode&unix.S_IFMT == unix.S_IFDIR {
-		if err := in.Setxattr(c, xattrACLDefault, formatACL(es), 0); err != nil {
-			return err
+	if acl.deflt != nil {
+		err = in.Setxattr(c, xattrACLDefault, acl.deflt, 0)
+	}
+	if err == nil && acl.access != nil {
+		err = in.Setxattr(c, xattrACLAccess, formatACL(acl.access), 0)
+	}
+	if err != nil {
+		if undo == nil || undo() == nil {
+			in.Forget()
 		}
 	}
-	m := aclCreate(es, mode)
-	if _, extended := aclMode(es); extended {
-		if err := in.Setxattr(c, xattrACLAccess, formatACL(es), 0); err != nil {
-			return err
-		}
-	}
-	if m&0o7777 != mode&0o7777 {
-		return in.SetAttr(c, &SetAttr{Valid: SetMode, Mode: m & 0o7777})
-	}
-	return nil
+	return err
 }
 
 // openCreate is Open with O_CREAT. errDied asks for another try.
@@ -209,7 +221,7 @@ func (w *walker) lookupCreate(flags, mode uint32) (k *Dentry, created bool, err 
 	}
 	in, err := d.inode.Create(w.c, k.name, m, 0)
 	if err == nil {
-		err = inheritACL(w.c, in, m, acl)
+		err = acl.inherit(w.c, in, func() error { return d.inode.Unlink(w.c, k.name, in) })
 	}
 	if err != nil {
 		d.unhash(k)
@@ -247,7 +259,7 @@ func openTmpfile(c Caller, dir *File, path string, flags uint32, how OpenHow) (*
 	if err != nil {
 		return nil, err
 	}
-	if err := inheritACL(c, in, m, acl); err != nil {
+	if err := acl.inherit(c, in, nil); err != nil {
 		return nil, err
 	}
 	d := newDentry(p.Dentry.sb, p.Dentry, "#"+utoa(in.Attr().Ino), in)

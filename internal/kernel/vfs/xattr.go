@@ -32,6 +32,9 @@ func checkXattr(c Caller, d *Dentry, name string, write bool) error {
 	if !ok {
 		return unix.EOPNOTSUPP
 	}
+	if rest == "" && (prefix == "security" || prefix == "trusted") {
+		return unix.EINVAL
+	}
 	mask := uint32(MayRead)
 	if write {
 		mask = MayWrite
@@ -52,6 +55,9 @@ func checkXattr(c Caller, d *Dentry, name string, write bool) error {
 		}
 		return nil
 	case "system":
+		if d.typ == unix.S_IFLNK {
+			return unix.EOPNOTSUPP
+		}
 		if !write {
 			return nil
 		}
@@ -150,7 +156,7 @@ func setACL(c Caller, d *Dentry, name string, value []byte) error {
 		}
 		return unix.EACCES
 	}
-	keep := es != nil
+	keep, sa := es != nil, (*SetAttr)(nil)
 	if name == xattrACLAccess && es != nil {
 		defer d.lockAttr()()
 		var mode uint32
@@ -160,17 +166,18 @@ func setACL(c Caller, d *Dentry, name string, value []byte) error {
 		if cr := c.Cred(); !cr.InGroup(a.GID) && !cr.Capable(unix.CAP_FSETID) {
 			mode &^= unix.S_ISGID
 		}
-		if err := d.inode.SetAttr(c, &SetAttr{Valid: SetMode, Mode: mode}); err != nil {
-			return err
-		}
+		sa = &SetAttr{Valid: SetMode, Mode: mode}
 	}
-	if !keep {
-		if err := d.inode.Removexattr(c, name); err != nil && err != unix.ENODATA {
-			return err
-		}
-		return nil
+	// The mode comes last: it must not be changed if there is no room for the list.
+	if keep {
+		err = d.inode.Setxattr(c, name, value, 0)
+	} else if err = d.inode.Removexattr(c, name); err == unix.ENODATA {
+		err = nil
 	}
-	return d.inode.Setxattr(c, name, value, 0)
+	if err == nil && sa != nil {
+		err = d.inode.SetAttr(c, sa)
+	}
+	return err
 }
 
 // Removexattr is removexattr(2).

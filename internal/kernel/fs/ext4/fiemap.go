@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/user-mode-linux/linux/internal/kernel/fs/ext4/disk"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
@@ -18,6 +19,8 @@ const (
 	fiemapSync  = 1
 	fiemapXattr = 2
 	fiemapCache = 4
+
+	fiemapMaxRoom = (1<<32 - 1) / fiemapExtent
 
 	fiemapLast       = 0x1
 	fiemapNotAligned = 0x100
@@ -34,17 +37,18 @@ func (in *inode) ioctlFiemap(c vfs.Caller, arg uint64) error {
 		return err
 	}
 	start, length, flags, room := le.Uint64(h[:]), le.Uint64(h[8:]), le.Uint32(h[16:]), le.Uint32(h[24:])
-	if bad := flags &^ (fiemapSync | fiemapCache); bad != 0 {
+	if room > fiemapMaxRoom || length == 0 {
+		return unix.EINVAL
+	}
+	if start > uint64(in.limit()) {
+		return unix.EFBIG
+	}
+	if bad := flags &^ (fiemapSync | fiemapXattr | fiemapCache); bad != 0 {
 		le.PutUint32(h[16:], bad)
 		_ = uio.WriteFull(c.Mem(), h[:], arg)
 		return unix.EBADR
 	}
-	if length == 0 {
-		return unix.EINVAL
-	}
-	if start > 1<<63-1 {
-		return unix.EFBIG
-	}
+	le.PutUint32(h[16:], flags&fiemapSync) // the others are done with
 	length = min(length, 1<<63-start)
 	if flags&fiemapSync != 0 {
 		if err := in.flushMem(0, 1<<62); err != nil {
@@ -66,7 +70,11 @@ func (in *inode) ioctlFiemap(c vfs.Caller, arg uint64) error {
 		count++
 		return err
 	}
-	if err := in.eachRun(start, start+length, func(r run, last bool) (bool, error) {
+	if flags&fiemapXattr != 0 {
+		if err := in.xattrPlace(put); err != nil {
+			return err
+		}
+	} else if err := in.eachRun(start, start+length, func(r run, last bool) (bool, error) {
 		bits := in.sb.blockBits
 		f := uint32(0)
 		if last {
@@ -91,8 +99,24 @@ func (in *inode) ioctlFiemap(c vfs.Caller, arg uint64) error {
 	return uio.WriteFull(c.Mem(), h[:], arg)
 }
 
-// eachRun calls f for the runs with blocks that touch the bytes from..to, until it returns false. last says that the file
-// has no more.
+// xattrPlace is FIEMAP with FIEMAP_FLAG_XATTR: where the attributes are, those in the inode if there are any.
+func (in *inode) xattrPlace(put func(logical, phys, n uint64, flags uint32) error) error {
+	in.mu.RLock()
+	defer in.mu.RUnlock()
+	bits := in.sb.blockBits
+	switch {
+	case in.room != nil:
+		block, at := in.sb.inodePlace(in.ino)
+		first := disk.BaseInodeSize + int(in.raw.ExtraIsize)
+		return put(0, block<<bits+uint64(at+first), uint64(in.sb.inodeSize-first), fiemapLast|fiemapInline|fiemapNotAligned)
+	case in.raw.FileACL != 0:
+		return put(0, in.raw.FileACL<<bits, uint64(in.sb.blockSize), fiemapLast)
+	}
+	return nil
+}
+
+// eachRun calls f for the runs with blocks that touch the bytes from..to, until it returns false. last says that there is no
+// other.
 func (in *inode) eachRun(from, to uint64, f func(r run, last bool) (bool, error)) error {
 	in.mu.RLock()
 	defer in.mu.RUnlock()
@@ -115,7 +139,7 @@ func (in *inode) eachRun(from, to uint64, f func(r run, last bool) (bool, error)
 			break
 		}
 		var more bool
-		if more, err = f(r, next.kind == hole); !more {
+		if more, err = f(r, next.kind == hole || next.start >= end); !more {
 			break
 		}
 		r = next

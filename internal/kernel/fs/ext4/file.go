@@ -34,7 +34,11 @@ func (f *file) Seek(_ vfs.Caller, vf *vfs.File, off int64, whence int) (int64, e
 		}
 		return f.in.seekData(off, whence == unix.SEEK_HOLE)
 	}
-	return vfs.GenericSeek(vf, off, whence)
+	n, err := vfs.GenericSeek(vf, off, whence)
+	if err == nil && n > f.in.limit() {
+		return 0, unix.EINVAL
+	}
+	return n, err
 }
 
 // seekData finds the next data or hole from off, which is below the size.
@@ -204,7 +208,8 @@ const (
 	figetbsz         = 2          // FIGETBSZ
 	fibmap           = 1          // FIBMAP
 	fsIocGetFSLabel  = 0x81009431 // FS_IOC_GETFSLABEL
-	userVisibleFlags = 0x604bdfff // EXT4_FL_USER_VISIBLE
+	fsIocSetFSLabel  = 0x41009432 // FS_IOC_SETFSLABEL
+	userVisibleFlags = 0x725bdfff // EXT4_FL_USER_VISIBLE
 )
 
 func (in *inode) ioctl(c vfs.Caller, cmd uint32, arg uint64) (uint64, error) {
@@ -217,6 +222,8 @@ func (in *inode) ioctl(c vfs.Caller, cmd uint32, arg uint64) (uint64, error) {
 		return 0, in.ioctlFiemap(c, arg)
 	case fitrim:
 		return 0, in.sb.ioctlTrim(c, arg)
+	case fsIocSetFSLabel:
+		return 0, in.sb.ioctlSetLabel(c, arg)
 	}
 	in.mu.RLock()
 	defer in.mu.RUnlock()
@@ -238,12 +245,18 @@ func (in *inode) ioctl(c vfs.Caller, cmd uint32, arg uint64) (uint64, error) {
 	case fsIocFSGetXattr:
 		return put(in.getXflags())
 	case fibmap:
+		if !in.attr.IsRegular() {
+			return 0, unix.ENOTTY
+		}
 		if !c.Cred().Capable(unix.CAP_SYS_RAWIO) {
 			return 0, unix.EPERM
 		}
 		var b [4]byte
 		if err := uio.ReadFull(c.Mem(), b[:], arg); err != nil {
 			return 0, err
+		}
+		if int32(leU32(b[:])) < 0 {
+			return 0, unix.EINVAL
 		}
 		if in.inline() {
 			return put(u32(0))

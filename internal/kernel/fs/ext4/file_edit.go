@@ -33,8 +33,11 @@ func (f *file) Write(c vfs.Caller, vf *vfs.File, src *uio.Src, off int64) (int, 
 		return 0, unix.EINVAL
 	}
 	in.mu.RLock()
-	limit := in.maxSize()
+	limit, fixed := in.maxSize(), in.attr.Flags&unix.STATX_ATTR_IMMUTABLE != 0
 	in.mu.RUnlock()
+	if fixed { // since it was opened
+		return 0, unix.EPERM
+	}
 	if off < 0 || off >= limit {
 		return 0, unix.EFBIG
 	}
@@ -379,10 +382,7 @@ func (f *file) Fallocate(c vfs.Caller, _ *vfs.File, mode uint32, off, n int64) e
 	}
 	in.io.Lock()
 	defer in.io.Unlock()
-	in.mu.RLock()
-	limit := in.maxSize()
-	in.mu.RUnlock()
-	if off > limit-n {
+	if off > in.limit()-n {
 		return unix.EFBIG
 	}
 	keep := mode&unix.FALLOC_FL_KEEP_SIZE != 0
@@ -421,11 +421,13 @@ func (in *inode) metaMap() bool {
 	return in.sb.extents() && (in.inline() || in.extentMapped())
 }
 
-// preallocate fills the holes of a range with unwritten blocks. The caller holds in.io.
+// preallocate fills the holes of a range with unwritten blocks. What there was room for stays when there is no more, and the
+// file ends with it. The caller holds in.io.
 func (in *inode) preallocate(root bool, off, n int64, keep bool) error {
 	sb := in.sb
 	b, end := uint64(off)>>sb.blockBits, in.blocksFor(off+n)
-	for tried := false; b < end; {
+	var full error
+	for tried := false; b < end && full == nil; {
 		if err := sb.begin(); err != nil {
 			return err
 		}
@@ -449,22 +451,22 @@ func (in *inode) preallocate(root bool, off, n int64, keep bool) error {
 			pieces++
 		}
 		if err == nil {
-			t := now()
-			in.update(func(a *vfs.Attr) { a.Ctime = t })
-			in.markDirty(false)
+			in.touch()
 		}
 		in.mu.Unlock()
 		sb.end()
-		if err == unix.ENOSPC && !tried && sb.reclaim() {
+		if err == unix.ENOSPC {
+			if tried || !sb.reclaim() {
+				full = err
+			}
 			tried = true
-			continue
-		}
-		if err != nil {
+		} else if err != nil {
 			return err
 		}
 	}
-	if keep {
-		return nil
+	size := min(off+n, int64(b)<<sb.blockBits)
+	if keep || size <= in.Attr().Size {
+		return full
 	}
 	if err := sb.begin(); err != nil {
 		return err
@@ -473,21 +475,18 @@ func (in *inode) preallocate(root bool, off, n int64, keep bool) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	old := in.attr.Size
-	if off+n <= old {
-		return nil
-	}
 	if err := in.zeroTailOf(old); err != nil {
 		return err
 	}
 	in.tailClean = true
 	t := now()
-	in.update(func(a *vfs.Attr) { a.Size, a.Mtime, a.Ctime = off+n, t, t })
-	if off+n > 1<<31-1 {
+	in.update(func(a *vfs.Attr) { a.Size, a.Mtime, a.Ctime = size, t, t })
+	if size > 1<<31-1 {
 		sb.largeFile()
 	}
 	in.markDirty(false)
-	in.resizeMem(old, off+n)
-	return nil
+	in.resizeMem(old, size)
+	return full
 }
 
 // punch makes a hole. The caller holds in.io.

@@ -12,9 +12,25 @@ import (
 
 // Flags of inodes: FS_IOC_SETFLAGS (chattr(1)), and FS_IOC_FSGETXATTR and FSSETXATTR, which have the project, too.
 
-// modifiableFlags are those that may be changed: the rest belongs to the file system.
-const modifiableFlags = disk.InodeSecrm | 0x2 | disk.InodeSync | disk.InodeImmutable | disk.InodeAppend | disk.InodeNodump |
-	disk.InodeNoatime | disk.InodeJournalData | 0x8000 | 0x10000 | 0x20000 | disk.InodeProjinherit
+// modifiableFlags are those that may be changed: the rest belongs to the file system. Of them regular files have no
+// directoryFlags, and what is neither has only otherFlags.
+const (
+	modifiableFlags = disk.InodeSecrm | 0x2 | 0x4 | disk.InodeSync | disk.InodeImmutable | disk.InodeAppend | disk.InodeNodump |
+		disk.InodeNoatime | disk.InodeJournalData | 0x8000 | directoryFlags | disk.InodeDAX
+	directoryFlags = disk.InodeDirsync | 0x20000 | disk.InodeProjinherit
+	otherFlags     = disk.InodeNodump | disk.InodeNoatime
+)
+
+// flagsFor are the flags of a set that a file of a type can have.
+func flagsFor(mode, flags uint32) uint32 {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return flags
+	case unix.S_IFREG:
+		return flags &^ directoryFlags
+	}
+	return flags & otherFlags
+}
 
 // ioctlSetFlags is FS_IOC_SETFLAGS (ioctl_iflags(2)).
 func (in *inode) ioctlSetFlags(c vfs.Caller, arg uint64) error {
@@ -37,15 +53,17 @@ func (in *inode) setFlags(c vfs.Caller, want uint32, project *uint32) error {
 		in.mu.Lock()
 		defer in.mu.Unlock()
 		diff := (want ^ in.raw.Flags) & modifiableFlags
+		newProject := project != nil && *project != in.raw.Projid
 		switch {
-		case diff&disk.InodeJournalData != 0 && !c.Cred().Capable(unix.CAP_SYS_RESOURCE),
-			diff&(disk.InodeImmutable|disk.InodeAppend) != 0 && !c.Cred().Capable(unix.CAP_LINUX_IMMUTABLE):
+		case diff&(disk.InodeImmutable|disk.InodeAppend) != 0 && !c.Cred().Capable(unix.CAP_LINUX_IMMUTABLE):
 			return unix.EPERM
-		case (want^in.raw.Flags)&userVisibleFlags&^modifiableFlags&^uint32(disk.InodeHugeFile|disk.InodeIndex|
-			disk.InodeInlineData|disk.InodeVerity|disk.InodeEncrypt) != 0,
-			diff&disk.InodeProjinherit != 0 && sb.s.ROCompat&disk.ROProject == 0,
-			project != nil && *project != in.raw.Projid && (sb.s.ROCompat&disk.ROProject == 0 || in.raw.ExtraIsize < 32):
+		case want&^userVisibleFlags != 0, flagsFor(in.attr.Mode, want&modifiableFlags) != want&modifiableFlags,
+			(want^in.raw.Flags)&(disk.InodeExtents|disk.InodeCasefold) != 0,
+			newProject && (sb.s.ROCompat&disk.ROProject == 0 || in.raw.ExtraIsize < 32):
 			return unix.EOPNOTSUPP
+		case in.raw.Flags&want&disk.InodeImmutable != 0 && (diff != 0 || newProject),
+			diff&disk.InodeJournalData != 0 && !c.Cred().Capable(unix.CAP_SYS_RESOURCE):
+			return unix.EPERM
 		}
 		if project != nil {
 			in.raw.Projid = *project
@@ -82,10 +100,16 @@ var xflags = [...]struct{ flag, xflag uint32 }{
 	{disk.InodeNodump, 0x80}, {disk.InodeProjinherit, 0x200}, {disk.InodeDAX, 0x8000}, {disk.InodeVerity, 0x20000},
 }
 
+// What other file systems have: it is accepted, as by Linux, and has no effect.
+const (
+	xflagExtsize      = 0x800
+	xflagExtszinherit = 0x1000
+	otherXflags       = 0x1 | 0x2 | 0x100 | 0x400 | xflagExtsize | xflagExtszinherit | 0x2000 | 0x4000 | 0x10000 | 1<<31
+)
+
 // Layout of struct fsxattr: the flags are at 0.
 const (
 	fsxattrSize    = 28
-	fsxattrExtsize = 4
 	fsxattrProject = 12
 )
 
@@ -111,7 +135,7 @@ func (in *inode) ioctlSetXflags(c vfs.Caller, arg uint64) error {
 	}
 	le := binary.LittleEndian
 	in.mu.RLock()
-	want, asked := in.raw.Flags, le.Uint32(x[:])
+	want, asked := in.raw.Flags&userVisibleFlags, le.Uint32(x[:])
 	in.mu.RUnlock()
 	for _, f := range xflags {
 		want &^= f.flag
@@ -120,8 +144,11 @@ func (in *inode) ioctlSetXflags(c vfs.Caller, arg uint64) error {
 		}
 		asked &^= f.xflag
 	}
-	if asked != 0 || le.Uint32(x[fsxattrExtsize:]) != 0 {
+	switch a := in.Attr(); {
+	case asked&^otherXflags != 0:
 		return unix.EOPNOTSUPP
+	case asked&xflagExtsize != 0 && !a.IsRegular(), asked&xflagExtszinherit != 0 && !a.IsDir():
+		return unix.EINVAL
 	}
 	project := le.Uint32(x[fsxattrProject:])
 	return in.setFlags(c, want, &project)

@@ -179,12 +179,9 @@ func (sb *superBlock) newInode(c vfs.Caller, parent *inode, mode uint32) (*inode
 	in.attr = vfs.Attr{Ino: uint64(ino), Mode: mode, UID: uid, GID: gid, Blksize: int64(sb.blockSize), Atime: t, Mtime: t, Ctime: t, Btime: t}
 	d := &in.raw
 	d.Generation = rand.Uint32()
-	const inherited = disk.InodeSecrm | 0x2 | 0x4 | disk.InodeSync | disk.InodeNodump | disk.InodeNoatime | 0x4000 | 0x8000 | 0x10000 |
-		disk.InodeProjinherit
-	d.Flags = parent.raw.Flags & inherited
-	if !isDir {
-		d.Flags &^= 0x10000 | disk.InodeProjinherit // EXT4_DIRSYNC_FL
-	}
+	const inherited = disk.InodeSecrm | 0x2 | 0x4 | disk.InodeSync | disk.InodeNodump | disk.InodeNoatime | disk.InodeJournalData | 0x8000 |
+		disk.InodeDirsync | disk.InodeDAX | disk.InodeProjinherit
+	d.Flags = flagsFor(mode, parent.raw.Flags&inherited)
 	if parent.raw.Flags&disk.InodeProjinherit != 0 && sb.s.ROCompat&disk.ROProject != 0 {
 		d.Projid = parent.raw.Projid
 	}
@@ -194,8 +191,6 @@ func (sb *superBlock) newInode(c vfs.Caller, parent *inode, mode uint32) (*inode
 			d.Flags |= disk.InodeExtents
 			emptyExtents(d.Block[:])
 		}
-	default:
-		d.Flags &^= 0x10000
 	}
 	if sb.inodeSize > disk.BaseInodeSize {
 		d.ExtraIsize = 32

@@ -114,6 +114,27 @@ func (in *inode) maxSize() int64 {
 	return n << sb.blockBits
 }
 
+// limit is maxSize for who does not hold in.mu.
+func (in *inode) limit() int64 {
+	in.mu.RLock()
+	defer in.mu.RUnlock()
+	return in.maxSize()
+}
+
+// clampTime makes a time one that an inode can hold: with extra fields 34 bits of seconds from 1901 on, else 32 and no parts of
+// a second.
+func (sb *superBlock) clampTime(t unix.Timespec) unix.Timespec {
+	const first = -1 << 31
+	last := int64(first + 1<<34 - 1)
+	if sb.inodeSize == disk.BaseInodeSize {
+		last, t.Nsec = 1<<31-1, 0
+	}
+	if t.Sec = min(max(t.Sec, first), last); t.Sec == first || t.Sec == last {
+		t.Nsec = 0
+	}
+	return t
+}
+
 // SetAttr changes attributes.
 func (in *inode) SetAttr(_ vfs.Caller, sa *vfs.SetAttr) error {
 	sb := in.sb
@@ -123,6 +144,8 @@ func (in *inode) SetAttr(_ vfs.Caller, sa *vfs.SetAttr) error {
 	if sa.Valid&vfs.SetSize != 0 {
 		if a := in.Attr(); !a.IsRegular() {
 			return unix.EINVAL
+		} else if a.Flags&unix.STATX_ATTR_IMMUTABLE != 0 {
+			return unix.EPERM
 		} else if a.Flags&unix.STATX_ATTR_ENCRYPTED != 0 {
 			return unix.EOPNOTSUPP
 		} else if a.Flags&unix.STATX_ATTR_VERITY != 0 {
@@ -150,10 +173,10 @@ func (in *inode) SetAttr(_ vfs.Caller, sa *vfs.SetAttr) error {
 			a.GID = sa.GID
 		}
 		if sa.Valid&vfs.SetAtime != 0 {
-			a.Atime = sa.Atime
+			a.Atime = sb.clampTime(sa.Atime)
 		}
 		if sa.Valid&vfs.SetMtime != 0 {
-			a.Mtime = sa.Mtime
+			a.Mtime = sb.clampTime(sa.Mtime)
 		}
 		a.Ctime = t
 	})

@@ -70,6 +70,9 @@ func MountNode(t *vfs.FilesystemType, node *bdev.Node, flags uint64, data string
 	mounted.Lock()
 	defer mounted.Unlock()
 	if sb := mounted.m[node]; sb != nil {
+		if err := new(options).parse(t.Name, data); err != nil {
+			return nil, err
+		}
 		if sb.fstype != t || (flags&unix.MS_RDONLY != 0) != sb.ro.Load() && sb.mayNot == "" {
 			return nil, unix.EBUSY
 		}

@@ -238,6 +238,7 @@ func (in *inode) unlinked() {
 	switch {
 	case in.attr.IsDir():
 		n = 0
+		in.update(func(a *vfs.Attr) { a.Size = 0 })
 	case n > 0:
 		n--
 	}

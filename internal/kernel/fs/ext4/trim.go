@@ -1,6 +1,7 @@
 package ext4
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"golang.org/x/sys/unix"
@@ -92,4 +93,28 @@ func (sb *superBlock) discardFreed(freed []run) {
 			return // it was only a hint
 		}
 	}
+}
+
+// ioctlSetLabel is FS_IOC_SETFSLABEL (tune2fs -L, e2label).
+func (sb *superBlock) ioctlSetLabel(c vfs.Caller, arg uint64) error {
+	if !c.Cred().Capable(unix.CAP_SYS_ADMIN) {
+		return unix.EPERM
+	}
+	var b [256]byte
+	if err := uio.ReadFull(c.Mem(), b[:], arg); err != nil {
+		return err
+	}
+	var label [len(sb.s.VolumeName)]byte
+	n := bytes.IndexByte(b[:len(label)+1], 0)
+	if n < 0 {
+		return unix.EINVAL
+	}
+	copy(label[:], b[:n])
+	if err := sb.begin(); err != nil {
+		return err
+	}
+	sb.s.VolumeName = label
+	sb.markGroup(0) // so that the superblock is written
+	sb.end()
+	return sb.commit(true)
 }

@@ -27,6 +27,7 @@ const (
 	InodeEncrypt     = 0x800
 	InodeIndex       = 0x1000
 	InodeJournalData = 0x4000
+	InodeDirsync     = 0x10000
 	InodeHugeFile    = 0x40000
 	InodeExtents     = 0x80000
 	InodeVerity      = 0x100000

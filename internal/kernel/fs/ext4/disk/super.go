@@ -186,6 +186,7 @@ func (s *Super) Encode(b []byte) {
 		le.PutUint32(b[96:], s.Incompat)
 		le.PutUint32(b[100:], s.ROCompat)
 	}
+	copy(b[120:136], s.VolumeName[:])
 	copy(b[136:200], s.LastMounted[:])
 	le.PutUint32(b[232:], s.LastOrphan)
 	le.PutUint32(b[404:], s.ErrorCount)
