@@ -385,6 +385,16 @@ func (f *family) hangBell(in *injector) error {
 	return ptrace(unix.PTRACE_CONT, f.bell, 0, 0)
 }
 
+// filterFlags are the flags of the filter that a host may know, the best first.
+var filterFlags = []uintptr{
+	unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+	unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+	unix.SECCOMP_FILTER_FLAG_NEW_LISTENER,
+}
+
+// killable reports whether a thread waits for the answer to a received call whatever signals come (Linux 5.19).
+func (f *family) killable() bool { return f.flags&unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV != 0 }
+
 // install puts the filter on the zygote and fetches its listener through the common descriptor table: that needs no
 // pidfd_getfd(2), which containers refuse.
 func (f *family) install(in, zin *injector, filter []unix.SockFilter) error {
@@ -401,14 +411,9 @@ func (f *family) install(in, zin *injector, filter []unix.SockFilter) error {
 	if err := zin.poke(stubScratch+pageSize, prog); err != nil {
 		return err
 	}
-	const base = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER
 	var fd uint64
 	var err error
-	for _, flags := range []uintptr{
-		base | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
-		base | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW,
-		base,
-	} {
+	for _, flags := range filterFlags {
 		f.flags = flags
 		fd, err = zin.call(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uint64(flags), stubScratch)
 		if err != unix.EINVAL {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -302,4 +303,68 @@ func TestForgottenAnswer(t *testing.T) {
 	})
 	tk.th.Kill()
 	<-tk.proc.done
+}
+
+// On hosts before Linux 5.19 whatever wakes a thread takes it out of its call, even if that is being served: the freezer, a
+// signal from outside. The call is made once for all that.
+func TestInterruptedCalls(t *testing.T) {
+	flags := filterFlags
+	filterFlags = flags[1:]
+	defer func() { filterFlags = flags }()
+	k := newKernel(t, Config{Seccomp: On, Shards: 1})
+	var calls atomic.Int32
+	release := make(chan struct{})
+	k.onCall = func(th platform.Thread, nr int32, a *platform.Args) (platform.Return, bool) {
+		if nr != unix.SYS_NANOSLEEP {
+			return platform.Return{}, false
+		}
+		calls.Add(1)
+		<-release
+		return platform.Return{Value: 99}, true
+	}
+	for _, c := range []struct {
+		name        string
+		early, kick bool // the answer comes while the thread is out of its call; so does a kick
+	}{{"answered later", false, false}, {"answered meanwhile", true, false}, {"kicked meanwhile", true, true}} {
+		t.Run(c.name, func(t *testing.T) {
+			calls.Store(0)
+			tk := k.load(progSleep, 0)
+			th := tk.th.(*Thread)
+			th.Resume()
+			eventually(t, "called", func() bool { return calls.Load() == 1 })
+			id := func() uint64 {
+				th.mu.Lock()
+				defer th.mu.Unlock()
+				return th.notifyID
+			}
+			first := id()
+			held, hold := make(chan struct{}), make(chan struct{})
+			goOn := sync.OnceFunc(func() { close(hold) })
+			defer goOn()
+			if c.early { // the tracer leaves the thread where the signal stops it
+				th.s.post(func() { close(held); <-hold })
+				<-held
+			}
+			tgkill(th.proc.tgid, th.tid, unix.SIGWINCH)
+			if c.early {
+				eventually(t, "out of its call", func() bool { return !notifValid(th.s.fam.listener, first) })
+				release <- struct{}{}
+				eventually(t, "kept", func() bool {
+					th.mu.Lock()
+					defer th.mu.Unlock()
+					return th.kept
+				})
+				if c.kick {
+					th.Kick()
+				}
+				goOn()
+			} else {
+				eventually(t, "called again", func() bool { return id() != first })
+				release <- struct{}{}
+			}
+			if got := tk.finish(); !slices.Equal(got, []int64{99}) || calls.Load() != 1 {
+				t.Errorf("%v, %d calls", got, calls.Load())
+			}
+		})
+	}
 }

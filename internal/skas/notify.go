@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -153,6 +154,10 @@ func (w *worker) serve() {
 		w.send(n.id, -int64(unix.EBADF), 0)
 		return
 	}
+	if !w.s.fam.killable() && (t.state == calling || t.kept) {
+		w.again(t)
+		return
+	}
 	t.state = calling
 	t.resumeWanted = false
 	t.notifyID = n.id
@@ -163,15 +168,37 @@ func (w *worker) serve() {
 	w.finish(t, w.s.p.handler.Syscall(t, t.nr, &t.args))
 }
 
+// again takes a call that the host makes once more: the freezer or a signal from outside took its thread out of the
+// notification, which only hosts before Linux 5.19 allow. The answer to the first is the answer to this one. t.mu is held, and
+// is not afterwards.
+func (w *worker) again(t *Thread) {
+	n := &w.n
+	if n.nr != t.nr || n.args != t.args {
+		// The program has exchanged its syscall instruction meanwhile.
+		t.mu.Unlock()
+		t.Kill()
+		return
+	}
+	t.notifyID = n.id
+	if !t.kept {
+		t.mu.Unlock()
+		return
+	}
+	t.kept, t.state = false, calling
+	ret := t.result
+	t.mu.Unlock()
+	w.finish(t, ret)
+}
+
 // send answers a notification. An error means that the caller has gone away from it.
-func (w *worker) send(id uint64, val int64, flags uint32) {
+func (w *worker) send(id uint64, val int64, flags uint32) syscall.Errno {
 	w.resp = notifyResponse{id: id, flags: flags}
 	if val < 0 && val >= -4095 {
 		w.resp.err = int32(val)
 	} else {
 		w.resp.val = val
 	}
-	_ = notifSend(w.s.fam.listener, &w.resp)
+	return notifSend(w.s.fam.listener, &w.resp)
 }
 
 // finish gives the thread its result wherever it waits for it: in the notification or, after a park transfer, in a
@@ -186,14 +213,16 @@ func (w *worker) finish(t *Thread, ret platform.Return) {
 		if ret.Action == platform.HostExit && isExit(t.nr) {
 			flags, ret.Value = unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE, 0
 		}
-		if w.s.fam.flags&unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV != 0 {
+		if w.s.fam.killable() {
 			// The answer lets the guest run on this CPU before we go on. Whoever handles its next stop must not have to
 			// wait for us. A kick in between stops the guest after the answer.
 			t.mu.Unlock()
 			w.send(id, int64(ret.Value), flags)
 			return
 		}
-		w.send(id, int64(ret.Value), flags)
+		if w.send(id, int64(ret.Value), flags) == unix.ENOENT && flags == 0 {
+			t.kept, t.result = true, ret
+		}
 	}
 	t.mu.Unlock()
 }

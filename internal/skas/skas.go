@@ -130,7 +130,7 @@ func New(cfg Config, h platform.Handler) (*Platform, error) {
 		}
 		p.shards = append(p.shards, s)
 	}
-	if fam := p.shards[0].fam; fam.listener >= 0 && fam.flags&unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV == 0 {
+	if fam := p.shards[0].fam; fam.listener >= 0 && !fam.killable() {
 		cfg.Logf("skas: the host lets signals interrupt calls that are being served (before Linux 5.19)\n")
 	}
 	for _, s := range p.shards {

@@ -74,6 +74,7 @@ type Thread struct {
 	parked      bool // it is
 	finished    bool // the handler returned; result is the answer of a transferred call
 	result      platform.Return
+	kept        bool  // the thread had left its call when the answer, result, came; it will make it again (worker.again)
 	blockedAt   int64 // monotonic time of Block, 0 if it has not blocked
 	// A kick was sent before an answer was: at the next stop rax must be fixValue, on hosts that then forget it too.
 	fix      bool

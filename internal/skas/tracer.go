@@ -173,7 +173,10 @@ func (s *shard) kickStop(t *Thread) {
 		return
 	}
 	fix, value := t.fix, t.fixValue
-	t.fix = false
+	if t.kept {
+		fix, value = true, t.result.Value
+	}
+	t.fix, t.kept = false, false
 	what := t.after
 	t.after = afterNothing
 	t.state, t.handling = stopped, false
