@@ -124,10 +124,16 @@ func (s *Socket) setRaw(level, name int, val []byte) error {
 			f.DenyType[i] = binary.NativeEndian.Uint32(val[4*i:])
 		}
 		return errno(s.endpoint().SetSockOpt(&f))
-	case s.kind == kindRaw && s.v6 && name == unix.IPV6_CHECKSUM:
+	case s.kind == kindRaw && s.v6 && level == unix.SOL_RAW && name == unix.IPV6_CHECKSUM:
 		v, err := intOrByte(val)
 		if err != nil {
 			return err
+		}
+		if v > 0 && v&1 != 0 {
+			return unix.EINVAL
+		}
+		if s.Protocol == unix.IPPROTO_ICMPV6 {
+			return nil // it has its checksum without being asked for, and ping asks at this level
 		}
 		return errno(s.endpoint().SetSockOptInt(tcpip.IPv6Checksum, int(v)))
 	}
