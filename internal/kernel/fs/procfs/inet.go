@@ -249,10 +249,13 @@ func formatSNMP(w *bytes.Buffer, c map[string]map[string]uint64) {
 }
 
 func formatSockstat(w *bytes.Buffer, l []inet.SockInfo, family int) {
-	n := map[int]int{}
+	n, tcp := map[int]int{}, 0 // tcp is both families'
 	for _, s := range l {
 		if s.Family == family {
 			n[s.Type]++
+		}
+		if s.Type == unix.SOCK_STREAM {
+			tcp++
 		}
 	}
 	six := ""
@@ -261,13 +264,13 @@ func formatSockstat(w *bytes.Buffer, l []inet.SockInfo, family int) {
 	} else {
 		fmt.Fprintf(w, "sockets: used %d\n", len(l))
 	}
-	tcp := fmt.Sprintf("TCP%s: inuse %d", six, n[unix.SOCK_STREAM])
+	stream := fmt.Sprintf("TCP%s: inuse %d", six, n[unix.SOCK_STREAM])
 	if six == "" {
-		tcp += fmt.Sprintf(" orphan 0 tw 0 alloc %d mem 0", n[unix.SOCK_STREAM])
+		stream += fmt.Sprintf(" orphan 0 tw 0 alloc %d mem 0", tcp)
 	}
 	udp := fmt.Sprintf("UDP%s: inuse %d", six, n[unix.SOCK_DGRAM])
 	if six == "" {
 		udp += " mem 0"
 	}
-	fmt.Fprintf(w, "%s\n%s\nUDPLITE%s: inuse 0\nRAW%s: inuse %d\nFRAG%s: inuse 0 memory 0\n", tcp, udp, six, six, n[unix.SOCK_RAW], six)
+	fmt.Fprintf(w, "%s\n%s\nUDPLITE%s: inuse 0\nRAW%s: inuse %d\nFRAG%s: inuse 0 memory 0\n", stream, udp, six, six, n[unix.SOCK_RAW], six)
 }

@@ -64,6 +64,9 @@ func (s *Socket) info() SockInfo {
 	i.Remote = port(remote, e)
 	if s.stream() {
 		i.State = linuxState(s.tcpState())
+		if i.State == uint8(tcp.StateListen) {
+			i.Backlog = int(s.backlog.Load())
+		}
 	} else if e == nil {
 		i.State = uint8(tcp.StateEstablished)
 	}

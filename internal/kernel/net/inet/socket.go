@@ -46,6 +46,8 @@ type Socket struct {
 	shut atomic.Uint32
 	// device is what SO_BINDTODEVICE set.
 	device atomic.Int32
+	// backlog is what listen(2) asked for last.
+	backlog atomic.Int32
 	// zeroPort is set while a datagram socket is connected to port 0, which the stack cannot do.
 	zeroPort atomic.Bool
 
@@ -542,7 +544,8 @@ func (s *Socket) Listen(_ vfs.Caller, backlog int) error {
 			return unix.EADDRINUSE
 		}
 	}
-	s.shut.And(^uint32(shutRd))                    // a listener that was shut down listens again
+	s.shut.And(^uint32(shutRd)) // a listener that was shut down listens again
+	s.backlog.Store(int32(backlog))
 	switch e := ep.Listen(backlog + 1); e.(type) { // a queue of n has room for n+1
 	case *tcpip.ErrPortInUse:
 		return unix.EADDRINUSE

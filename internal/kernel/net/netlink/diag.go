@@ -66,7 +66,11 @@ func (r *request) putSocket(s *inet.SockInfo) {
 	m.raw32(uint32(s.Device))
 	m.raw32(uint32(s.Inode)) // the cookie
 	m.raw32(0)
-	for _, v := range []uint32{0, uint32(s.RxQueue), uint32(s.TxQueue), s.UID, uint32(s.Inode)} {
+	tx := s.TxQueue
+	if s.Backlog != 0 {
+		tx = s.Backlog
+	}
+	for _, v := range []uint32{0, uint32(s.RxQueue), uint32(tx), s.UID, uint32(s.Inode)} {
 		m.raw32(v)
 	}
 	if s.Family == unix.AF_INET6 {
