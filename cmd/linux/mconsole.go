@@ -155,10 +155,10 @@ func (g managed) ExecOnTerminal(line string, f *os.File, size unix.Winsize) (mco
 
 func (g managed) Status() mconsole.Status {
 	m := system.MemoryNow()
-	threads, running, _ := g.Tasks.Counts()
+	threads, _ := g.Tasks.Counts()
 	return mconsole.Status{
 		Sysname: abi.Sysname, Nodename: system.Hostname(), Release: abi.Release, Version: abi.Version, Machine: abi.Machine,
 		Uptime: ktime.Uptime().Seconds(), Load: system.LoadAverages(), MemTotal: m.Total, MemAvailable: m.Available,
-		Threads: threads, Running: running,
+		Threads: threads, Running: g.Tasks.Running(),
 	}
 }

@@ -62,6 +62,12 @@ func (t *Thread) CPUTime() (user, sys int64) {
 	return user, total - user
 }
 
+// Asleep implements platform.Thread. A stopped thread is not asleep: it is between two steps of the guest.
+func (t *Thread) Asleep() bool {
+	f := t.statFields()
+	return len(f) > 0 && string(f[0]) == "S"
+}
+
 // hostCPUs are the host CPUs that guests run on: those that this process may use, and of these only as many as the guest
 // has. What a guest program finds out about its CPU by itself (getcpu in the vDSO, rdpid) then stays as near to its own
 // count as the host's numbers allow.

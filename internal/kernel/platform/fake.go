@@ -433,6 +433,7 @@ func (t *FakeThread) Kick()                                      {}
 func (t *FakeThread) Kill()                                      {}
 func (t *FakeThread) HostTID() int                               { return 1 }
 func (t *FakeThread) CPUTime() (user, sys int64)                 { return 0, 0 }
+func (t *FakeThread) Asleep() bool                               { return false }
 func (t *FakeThread) SetAffinity(uint64) error                   { return nil }
 func (t *FakeThread) CPU() int                                   { return 0 }
 func (t *FakeThread) Watch(Watching)                             {}

@@ -216,6 +216,8 @@ type Thread interface {
 	HostTID() int
 	// CPUTime is the thread's user and system CPU time in nanoseconds.
 	CPUTime() (user, sys int64)
+	// Asleep reports whether the thread waits in a call that the host carries out by itself.
+	Asleep() bool
 	// SetAffinity limits the thread to guest CPUs (bit n = CPU n).
 	SetAffinity(mask uint64) error
 	// CPU is the guest CPU it last ran on.

@@ -115,7 +115,7 @@ func encodeSysinfo(b []byte, uptime int64, loads [3]uint64, m *system.Memory, pr
 
 // sysSysinfo implements sysinfo(2). The loads have 16 bits after the binary point.
 func sysSysinfo(t *task.Task, a *platform.Args) (uint64, error) {
-	threads, _, _ := t.K.Counts()
+	threads, _ := t.K.Counts()
 	m := system.MemoryNow()
 	var loads [3]uint64
 	for i, l := range system.LoadAverages() {

@@ -145,6 +145,8 @@ func (t *Task) State() byte {
 		return 'T'
 	case t.sleeping.Load() || t.vforkWait.Load():
 		return 'S'
+	case t.where.Load() == inUser && t.Thread().Asleep(): // futex(2), for one, is the host's
+		return 'S'
 	}
 	return 'R'
 }

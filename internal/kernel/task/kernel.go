@@ -171,16 +171,23 @@ func (k *Kernel) Groups() []*ThreadGroup {
 	return gs
 }
 
-// Counts is the number of threads, of threads that are running or ready, and of forks since boot.
-func (k *Kernel) Counts() (threads, running int, forks uint64) {
+// Counts is the number of threads, and of forks since boot.
+func (k *Kernel) Counts() (threads int, forks uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, t := range k.pids {
-		if t.State() == 'R' {
-			running++
+	return len(k.pids), k.forks.Load()
+}
+
+// Running is how many threads run or are ready to. It may have to ask the host about each of them.
+func (k *Kernel) Running() (n int) {
+	for _, g := range k.Groups() {
+		for _, t := range g.Threads() {
+			if t.State() == 'R' {
+				n++
+			}
 		}
 	}
-	return len(k.pids), running, k.forks.Load()
+	return n
 }
 
 // LastPID is the id most recently given out.

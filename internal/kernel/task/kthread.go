@@ -21,6 +21,7 @@ func (noThread) Kick()                                                   {}
 func (noThread) Kill()                                                   {}
 func (noThread) HostTID() int                                            { return 0 }
 func (noThread) CPUTime() (user, sys int64)                              { return 0, 0 }
+func (noThread) Asleep() bool                                            { return true }
 func (noThread) SetAffinity(uint64) error                                { return nil }
 func (noThread) CPU() int                                                { return 0 }
 func (noThread) Watch(platform.Watching)                                 {}

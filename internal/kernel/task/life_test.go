@@ -416,7 +416,7 @@ func TestStorm(t *testing.T) {
 			}
 		}
 	}
-	if n, _, _ := k.Counts(); n != 1 || len(k.unborn) != 0 || k.users[0] != 1 {
+	if n, _ := k.Counts(); n != 1 || len(k.unborn) != 0 || k.users[0] != 1 {
 		t.Errorf("%d threads, %d unborn, %d of root left", n, len(k.unborn), k.users[0])
 	}
 }

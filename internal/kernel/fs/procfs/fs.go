@@ -80,8 +80,7 @@ func New(cfg Config) *FS {
 	fs.addNet()
 	fs.addSys(fs.root.Subdir("sys", 0o555))
 	fs.SetSuper(fs)
-	load := &loadSampler{k: cfg.Kernel}
-	system.StartLoad(load.active)
+	system.StartLoad(cfg.Kernel.Running)
 	vfs.RegisterFilesystem(typ)
 	return fs
 }

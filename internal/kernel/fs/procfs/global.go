@@ -173,9 +173,9 @@ func (fs *FS) uptime(w *bytes.Buffer) {
 }
 
 func (fs *FS) loadavg(w *bytes.Buffer) {
-	threads, running, _ := fs.k.Counts()
+	threads, _ := fs.k.Counts()
 	l := system.LoadAverages()
-	fmt.Fprintf(w, "%.2f %.2f %.2f %d/%d %d\n", l[0], l[1], l[2], running, threads, fs.k.LastPID())
+	fmt.Fprintf(w, "%.2f %.2f %.2f %d/%d %d\n", l[0], l[1], l[2], fs.k.Running(), threads, fs.k.LastPID())
 }
 
 // formatMeminfo writes /proc/meminfo (proc_meminfo(5)).
@@ -242,9 +242,9 @@ func (fs *FS) stat(w *bytes.Buffer) {
 	for _, i := range fs.interruptList() {
 		total += i.Count
 	}
-	_, running, forks := fs.k.Counts()
+	_, forks := fs.k.Counts()
 	fmt.Fprintf(w, "intr %d\nctxt %d\nbtime %d\nprocesses %d\nprocs_running %d\nprocs_blocked 0\n",
-		total, 0, ktime.BootTime(), forks, max(running, 1))
+		total, 0, ktime.BootTime(), forks, max(fs.k.Running(), 1))
 	w.WriteString("softirq 0 0 0 0 0 0 0 0 0 0 0\n")
 }
 

@@ -51,7 +51,8 @@ type (
 		Groups() []*task.ThreadGroup
 		FindTask(tid int32) *task.Task
 		FindGroup(pid int32) *task.ThreadGroup
-		Counts() (threads, running int, forks uint64)
+		Counts() (threads int, forks uint64)
+		Running() int
 		LastPID() int32
 	}
 )
