@@ -49,9 +49,10 @@ step_go() {
 		disk go go.img 1200
 		disk "$(go env GOROOT)" goroot.img 700
 	fi
-	guest 'mount -o ro /dev/ubdb /mnt; mount -o ro /dev/ubdc /opt; export GOROOT=/opt PATH=$PATH:/opt/bin
+	guest 'mount -o ro /dev/ubdb /mnt; export GOROOT='"$(go env GOROOT)"'
+		mkdir -p $GOROOT; mount -o ro /dev/ubdc $GOROOT; PATH=$PATH:$GOROOT/bin
 		for p in '"$(echo $packages)"'; do
-			cd /opt/src/$p
+			cd $GOROOT/src/$p
 			timeout 400 /mnt/$(echo $p | tr / _).test -test.short -test.v >/tmp/out 2>&1; rc=$?
 			echo "$p rc=$rc pass=$(grep -c -e "--- PASS" /tmp/out) fail=$(grep -c -e "--- FAIL" /tmp/out)"
 			grep -e "--- FAIL" -e "^panic" -e "^fatal" /tmp/out || true
