@@ -341,9 +341,9 @@ func (t *TTY) receivePlain(c byte, newline bool) {
 	t.store(c)
 }
 
-// store puts a byte into the buffer, doubled if PARMRK makes it ambiguous.
+// store puts a byte into the buffer, doubled if PARMRK makes it ambiguous and there is room for two.
 func (t *TTY) store(c byte) {
-	if c == 0xff && t.termios.Iflag&unix.PARMRK != 0 {
+	if c == 0xff && t.termios.Iflag&unix.PARMRK != 0 && t.in.count() < bufSize-1 {
 		t.in.put(c)
 	}
 	t.in.put(c)
