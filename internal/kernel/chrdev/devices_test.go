@@ -55,6 +55,12 @@ func TestRTC(t *testing.T) {
 	if v := read(); v.Year != 128 || v.Yday < 59 || v.Yday > 60 {
 		t.Errorf("%+v", v)
 	}
+	// The guest's clock is another one.
+	ktime.Step(int64(1000 * time.Hour))
+	if v := read(); v.Year != 128 || v.Yday < 59 || v.Yday > 60 {
+		t.Errorf("set with CLOCK_REALTIME: %+v", v)
+	}
+	ktime.Step(-int64(1000 * time.Hour))
 	for _, bad := range []unix.RTCTime{{}, {Mday: 30, Mon: 1, Year: 128}, {Mday: 1, Mon: 12, Year: 128}, {Sec: 60, Mday: 1, Year: 128}, {Mday: 1, Year: -5}, {Mday: 1, Year: 1 << 30}} {
 		if err := ioctl(unix.RTC_SET_TIME, bad); err != unix.EINVAL {
 			t.Errorf("%+v: %v", bad, err)
@@ -198,6 +204,20 @@ func TestWatchdog(t *testing.T) {
 	}
 	if _, err := w.Ioctl(c, nil, unix.TCGETS, 0); err != unix.ENOTTY {
 		t.Error(err)
+	}
+	d.did = ""
+	for _, v := range []struct {
+		options byte
+		err     error
+	}{{0, unix.EINVAL}, {wdDisableCard, nil}, {wdEnableCard, nil}, {wdDisableCard, nil}} {
+		copy(c.mem[:], []byte{v.options, 0, 0, 0})
+		if _, err := w.Ioctl(c, nil, unix.WDIOC_SETOPTIONS, 0x1000); err != v.err {
+			t.Errorf("options %d: %v", v.options, err)
+		}
+		_, _ = w.Ioctl(c, nil, unix.WDIOC_KEEPALIVE, 0)
+	}
+	if d.did != "ping stop start ping stop " {
+		t.Errorf("%q", d.did)
 	}
 }
 

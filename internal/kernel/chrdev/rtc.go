@@ -62,7 +62,8 @@ func RTCNow() time.Time {
 	return rtcNowLocked()
 }
 
-func rtcNowLocked() time.Time { return ktime.Now().Add(rtc.offset).UTC() }
+// rtcNowLocked goes by the host's clock: that the guest sets CLOCK_REALTIME is nothing to a clock with a battery.
+func rtcNowLocked() time.Time { return time.Now().Add(rtc.offset).UTC() }
 
 type rtcFile struct{ vfs.FileBase }
 
@@ -222,7 +223,7 @@ func (rtcFile) Ioctl(c vfs.Caller, _ *vfs.File, cmd uint32, arg uint64) (uint64,
 			return 0, err
 		}
 		rtc.mu.Lock()
-		rtc.offset = t.Sub(ktime.Now())
+		rtc.offset = time.Until(t)
 		rtcArmLocked()
 		rtc.mu.Unlock()
 		return 0, nil

@@ -34,6 +34,12 @@ const (
 	wdKeepalivePing = 0x8000
 )
 
+// What WDIOC_SETOPTIONS asks for.
+const (
+	wdDisableCard = 1
+	wdEnableCard  = 2
+)
+
 // watchdog is /dev/watchdog (Documentation/watchdog/watchdog-api): opened once at a time; every write and KEEPALIVE is a ping. Closing
 // it does not stop the dog unless the last write had a "V".
 type watchdog struct {
@@ -42,6 +48,8 @@ type watchdog struct {
 
 	mu    sync.Mutex
 	magic bool // the last write had the "V"
+	// stopped: by WDIOC_SETOPTIONS; pings are for nobody.
+	stopped bool
 }
 
 var watchdogOpen atomic.Bool
@@ -66,7 +74,7 @@ func openWatchdog(vfs.Caller, *vfs.File) (vfs.FileOps, error) {
 // Release lets another program open it.
 func (w *watchdog) Release(*vfs.File) {
 	w.mu.Lock()
-	if w.magic {
+	if w.magic || w.stopped {
 		w.dog.Stop()
 	} else {
 		klog.Printf(klog.Crit, "watchdog: watchdog0: watchdog did not stop!")
@@ -98,8 +106,30 @@ func (w *watchdog) Write(_ vfs.Caller, _ *vfs.File, src *uio.Src, _ int64) (int,
 }
 
 func (w *watchdog) ping() error {
+	w.mu.Lock()
+	stopped := w.stopped
+	w.mu.Unlock()
+	if stopped {
+		return nil
+	}
 	if err := w.dog.Ping(); err != nil {
 		klog.Errf("watchdog: %v", err)
+		return unix.EIO
+	}
+	return nil
+}
+
+// setOptions stops the dog or starts it anew.
+func (w *watchdog) setOptions(options uint32) error {
+	if options&(wdDisableCard|wdEnableCard) == 0 {
+		return unix.EINVAL
+	}
+	if options&wdDisableCard != 0 {
+		w.dog.Stop()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stopped = options&wdEnableCard == 0; !w.stopped && w.dog.Start() != nil {
 		return unix.EIO
 	}
 	return nil
@@ -120,6 +150,12 @@ func (w *watchdog) Ioctl(c vfs.Caller, _ *vfs.File, cmd uint32, arg uint64) (uin
 		return 0, putInt(c, arg, w.dog.Timeout())
 	case unix.WDIOC_KEEPALIVE:
 		return 0, w.ping()
+	case unix.WDIOC_SETOPTIONS:
+		var b [4]byte
+		if err := uio.ReadFull(c.Mem(), b[:], arg); err != nil {
+			return 0, err
+		}
+		return 0, w.setOptions(binary.LittleEndian.Uint32(b[:]))
 	}
 	return 0, unix.ENOTTY
 }
