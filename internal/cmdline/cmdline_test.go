@@ -45,7 +45,7 @@ func TestHasUBD(t *testing.T) {
 }
 
 func TestLineLimit(t *testing.T) {
-	fits := MaxLine - 1 - len(" root=98:0 console=tty0")
+	fits := MaxLine - 1 - len(" root=98:0 console=tty0 systemd.wants=getty@tty0.service")
 	c, err := Parse([]string{strings.Repeat("x", fits)})
 	if err != nil || len(c.CommandLine) != MaxLine-1 {
 		t.Errorf("%d bytes: %v", fits, err)

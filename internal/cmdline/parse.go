@@ -149,7 +149,8 @@ func (p *parser) finish() (*Config, error) {
 		p.line = append(p.line, "root=98:0")
 	}
 	if !p.consoleGiven {
-		p.line = append(p.line, "console=tty0")
+		// Of systemd's own accord nobody can log in at tty0, which a machine has no screen for; other inits ignore the word.
+		p.line = append(p.line, "console=tty0", "systemd.wants=getty@tty0.service")
 	}
 	if p.after != nil {
 		p.line = append(p.line, "--")

@@ -4,8 +4,8 @@
 #
 #	mkdebian.sh [-i sysv|systemd] [-l linux] [-m mirror] [-p package,...] [-s size] [-u suite] [-c cache] image
 #
-# The image has an init of System V, root with the password "root" and a user "user" with the password "user". With -i systemd
-# it has systemd, which does not boot here yet: there are no cgroups.
+# The image has an init of System V, or with -i systemd that, root with the password "root" and a user "user" with the
+# password "user".
 set -eu
 
 linux=./linux mirror=http://deb.debian.org/debian suite=bookworm init=sysv size=2G packages= cache=${XDG_CACHE_HOME:-$HOME/.cache}/mkdebian

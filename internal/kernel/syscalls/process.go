@@ -14,7 +14,7 @@ import (
 func init() {
 	register(map[int]Entry{
 		unix.SYS_CLONE:           {Name: "clone", Fn: sysClone, Lane: platform.Trace},
-		unix.SYS_CLONE3:          {Name: "clone3", Fn: sysClone3, Lane: platform.Trace, Note: "no namespaces or set_tid"},
+		unix.SYS_CLONE3:          {Name: "clone3", Fn: sysClone3, Lane: platform.Trace, Note: "no namespaces but those of mounts, no set_tid"},
 		unix.SYS_FORK:            {Name: "fork", Fn: sysFork, Lane: platform.Trace},
 		unix.SYS_VFORK:           {Name: "vfork", Fn: sysVfork, Lane: platform.Trace},
 		unix.SYS_EXECVE:          {Name: "execve", Fn: sysExecve},

@@ -69,7 +69,7 @@ type CloneArgs struct {
 }
 
 // newNamespaces are the flags for namespaces that do not exist here.
-const newNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUSER | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
+const newNamespaces = unix.CLONE_NEWPID | unix.CLONE_NEWUSER | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
 
 // Clone implements clone(2), clone3(2), fork(2) and vfork(2) for a held thread. It returns the child's id.
 func (t *Task) Clone(a *CloneArgs) (int32, error) {
@@ -87,6 +87,8 @@ func (t *Task) Clone(a *CloneArgs) (int32, error) {
 			return 0, unix.EPERM
 		}
 		return 0, unix.EINVAL
+	case fl&unix.CLONE_NEWNS != 0 && !t.Cred().Capable(unix.CAP_SYS_ADMIN):
+		return 0, unix.EPERM
 	}
 	k, g := t.K, t.Group
 	if thread && g.exitingNow() {
@@ -246,6 +248,11 @@ func (t *Task) cloneResources(c *Task, fl uint64) error {
 	} else {
 		c.fs.Store(newSharedFS(t.FS().Copy()))
 	}
+	if fl&unix.CLONE_NEWNS != 0 {
+		if err := c.FS().UnshareNamespace(t); err != nil {
+			return err
+		}
+	}
 	if fl&unix.CLONE_FILES != 0 {
 		c.files.Store(t.Files().IncRef())
 	} else {
@@ -399,7 +406,7 @@ func (g *ThreadGroup) exitingNow() bool {
 
 // mayForkLocked checks RLIMIT_NPROC and the kernel's own limit on threads.
 func (k *Kernel) mayForkLocked(t *Task) bool {
-	if n := len(k.pids) + len(k.unborn); n >= MaxPID-300 || n >= k.maxThreads() {
+	if n := len(k.pids) + len(k.unborn); n >= int(k.PIDMax.Load())-300 || n >= k.maxThreads() {
 		return false
 	}
 	c := t.Cred()

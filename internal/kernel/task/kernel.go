@@ -16,8 +16,12 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
 )
 
-// MaxPID is the highest process id plus one (/proc/sys/kernel/pid_max).
-const MaxPID = 32768
+// MaxPID is the highest process id plus one, unless /proc/sys/kernel/pid_max says otherwise, which is at most MaxPIDLimit
+// (proc_sys_kernel(5)).
+const (
+	MaxPID      = 32768
+	MaxPIDLimit = 4 << 20
+)
 
 // Kernel is the set of all tasks and what handles their calls. It implements platform.Handler.
 type Kernel struct {
@@ -43,6 +47,8 @@ type Kernel struct {
 	Futexes *futex.Table
 	// NoRandom switches address space randomisation off (/proc/sys/kernel/randomize_va_space).
 	NoRandom atomic.Bool
+	// PIDMax is /proc/sys/kernel/pid_max.
+	PIDMax atomic.Int32
 	// ThreadsMax is /proc/sys/kernel/threads-max.
 	ThreadsMax atomic.Int32
 
@@ -93,6 +99,7 @@ func New() *Kernel {
 		users:  map[uint32]int{},
 	}
 	k.cad.Store(true)
+	k.PIDMax.Store(MaxPID)
 	k.Core = coredump.NewSettings()
 	k.Cgroups = cgroup.NewTree()
 	k.Futexes = futex.New(k.findFutexOwner)
@@ -132,9 +139,10 @@ func (k *Kernel) SetCtrlAltDel(reboot bool) { k.cad.Store(reboot) }
 
 // allocPIDLocked takes a free id.
 func (k *Kernel) allocPIDLocked() (int32, error) {
-	for range MaxPID {
+	limit := k.PIDMax.Load()
+	for range limit {
 		k.lastPID++
-		if k.lastPID >= MaxPID {
+		if k.lastPID >= limit {
 			k.lastPID = 300 // as Linux, low ids stay with early processes
 		}
 		id := k.lastPID

@@ -36,6 +36,5 @@
 //
 // # What it does not do
 //
-// Mounts do not propagate between peers (MS_SHARED is only remembered), mandatory locks do not exist, user name
-// spaces do not map ids. Fifos, devices and sockets are other packages', found by OpenSpecial.
+// Mandatory locks do not exist, user name spaces do not map ids. Fifos, devices and sockets are other packages', found by OpenSpecial.
 package vfs

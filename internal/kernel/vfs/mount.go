@@ -2,7 +2,6 @@ package vfs
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,7 +23,7 @@ const (
 // mountMu guards the shape of all mount trees: parent, point, kids, ns of all mounts and the lists of all name spaces.
 var mountMu sync.RWMutex
 
-var nextMountID, nextPeerGroup, nextNamespace atomic.Int64
+var nextMountID, nextNamespace atomic.Int64
 
 // Mount is a mounted file system, or a part of one, at one place.
 type Mount struct {
@@ -47,7 +46,9 @@ type Mount struct {
 	point  *Dentry
 	kids   map[*Dentry]*Mount
 	ns     *Namespace // nil after umount
-	peer   int64      // peer group number of a shared mount, 0 if private
+	// Propagation: the group of a shared mount, and the group of whose events a slave hears.
+	group, master *peerGroup
+	unbindable    bool
 }
 
 // Super is the mounted file system.
@@ -227,6 +228,7 @@ func (n *Namespace) remove(m *Mount) {
 		n.mounts = slices.Delete(n.mounts, i, i+1)
 	}
 	m.ns = nil
+	m.isolate()
 	n.changed()
 }
 
@@ -293,26 +295,33 @@ func (m *Mount) subtree() []*Mount {
 	return all
 }
 
-// copyTree copies m from root on, with what is mounted below if rec. The copies belong to no name space yet; the map
-// tells which is which. The caller holds mountMu.
-func (m *Mount) copyTree(root *Dentry, rec bool) (*Mount, map[*Mount]*Mount) {
-	copyOne := func(o *Mount, root *Dentry) *Mount {
+// How much copyTree copies.
+type copyMode int
+
+const (
+	copyOne      copyMode = iota // the mount only
+	copyBindable                 // what is below, too, unless it is unbindable
+	copyAll                      // everything below
+)
+
+// copyTree copies m from root on, with what is mounted below as mode says. The copies belong to no name space and no peer
+// group yet; the map tells which is which. The caller holds mountMu.
+func (m *Mount) copyTree(root *Dentry, mode copyMode) (*Mount, map[*Mount]*Mount) {
+	one := func(o *Mount, root *Dentry) *Mount {
 		o.sb.hold()
-		n := newMount(o.sb, root, o.source, o.flags.Load())
-		n.peer = o.peer
-		return n
+		return newMount(o.sb, root, o.source, o.flags.Load())
 	}
-	top := copyOne(m, root)
+	top := one(m, root)
 	copies := map[*Mount]*Mount{m: top}
-	if !rec {
+	if mode == copyOne {
 		return top, copies
 	}
 	for _, o := range m.subtree()[1:] {
 		parent := copies[o.parent]
-		if parent == nil || o.parent == m && !root.isAncestor(o.point) {
+		if parent == nil || o.parent == m && !root.isAncestor(o.point) || o.unbindable && mode == copyBindable {
 			continue
 		}
-		n := copyOne(o, o.root)
+		n := one(o, o.root)
 		n.attach(Path{parent, o.point})
 		copies[o] = n
 	}
@@ -323,8 +332,12 @@ func (m *Mount) copyTree(root *Dentry, rec bool) (*Mount, map[*Mount]*Mount) {
 func (n *Namespace) Clone(fs *FSContext) *Namespace {
 	nn := &Namespace{id: nextNamespace.Add(1), copied: true, users: make(map[*FSContext]struct{})}
 	mountMu.Lock()
-	root, copies := n.root.copyTree(n.root.root, true)
+	root, copies := n.root.copyTree(n.root.root, copyAll)
 	nn.root = root
+	for o, c := range copies {
+		c.like(o)
+		c.unbindable = o.unbindable
+	}
 	for _, m := range root.subtree() {
 		nn.add(m)
 	}
@@ -346,7 +359,7 @@ func (n *Namespace) Release() {
 	gone.finish()
 }
 
-// dissolved is what dissolve leaves to be released without the lock.
+// dissolved is what is left to be released without the lock.
 type dissolved struct {
 	mounts []*Mount
 	points []*Dentry
@@ -364,11 +377,44 @@ func (n *Namespace) dissolve(m *Mount) dissolved {
 		if k.ns != nil {
 			n.remove(k)
 		}
-		if k.refs.CompareAndSwap(0, deadRefs) {
-			g.mounts = append(g.mounts, k)
-		}
+		g.bury(k)
 	}
 	return g
+}
+
+// bury takes a mount that is detached and that nobody uses; one that is used goes when it is put.
+func (g *dissolved) bury(m *Mount) {
+	if m.refs.CompareAndSwap(0, deadRefs) {
+		g.mounts = append(g.mounts, m)
+	}
+}
+
+// take takes a mount out of its tree. What is mounted on its root comes to its place; nothing else is mounted on it.
+func (g *dissolved) take(m *Mount) {
+	at := Path{m.parent, m.point}
+	top := m.kids[m.root]
+	if top != nil {
+		g.points = append(g.points, top.detach())
+	}
+	g.points = append(g.points, m.detach())
+	if top != nil {
+		top.attach(at)
+	}
+	if m.ns != nil {
+		m.ns.remove(m)
+	}
+	g.bury(m)
+}
+
+// discard gives up copies that were never mounted. The caller holds mountMu.
+func (g *dissolved) discard(top *Mount) {
+	for _, k := range top.subtree() {
+		if d := k.detach(); d != nil {
+			g.points = append(g.points, d)
+		}
+		k.isolate()
+		g.mounts = append(g.mounts, k)
+	}
 }
 
 func (g *dissolved) finish() {
@@ -388,7 +434,7 @@ type MountInfo struct {
 	// Options are the mount's ("rw,nosuid,relatime"), SuperOptions the file system's ("rw,size=64k").
 	Options, SuperOptions string
 	Type, Source          string
-	Propagation           string // "shared:1" or ""
+	Propagation           string // "shared:1 master:2", "unbindable", or ""
 }
 
 // Mounts lists the mounts that can be seen from root, in the order of mounting.
@@ -396,9 +442,9 @@ func (n *Namespace) Mounts(root Path) []MountInfo {
 	mountMu.RLock()
 	list := slices.Clone(n.mounts)
 	parents := make([]int, len(list))
-	peers := make([]int64, len(list))
+	relations := make([]string, len(list))
 	for i, m := range list {
-		parents[i], peers[i] = m.id, m.peer
+		parents[i], relations[i] = m.id, m.propagation()
 		if m.parent != nil {
 			parents[i] = m.parent.id
 		}
@@ -414,13 +460,10 @@ func (n *Namespace) Mounts(root Path) []MountInfo {
 		info := MountInfo{
 			ID: m.id, ParentID: parents[i], Dev: m.sb.sb.Dev(), Root: inRoot, Point: point,
 			Options: mountOptions(m.flags.Load()), SuperOptions: superOptions(m.sb.allFlags()) + m.sb.sb.Options(),
-			Type: m.sb.sb.Type().Name, Source: m.source,
+			Type: m.sb.sb.Type().Name, Source: m.source, Propagation: relations[i],
 		}
 		if info.Source == "" {
 			info.Source = "none"
-		}
-		if peers[i] != 0 {
-			info.Propagation = "shared:" + strconv.FormatInt(peers[i], 10)
 		}
 		out = append(out, info)
 	}

@@ -1,6 +1,8 @@
 package vfs
 
 import (
+	"slices"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -71,6 +73,8 @@ func (n *Namespace) graft(m *Mount, p Path) error {
 	if m.root.isDir() != p.Dentry.isDir() {
 		return unix.ENOTDIR
 	}
+	var left dissolved
+	defer left.finish()
 	mountMu.Lock()
 	defer mountMu.Unlock()
 	if p.Mount == nil || p.Mount.ns != n {
@@ -91,18 +95,48 @@ func (n *Namespace) graft(m *Mount, p Path) error {
 		!m.cloned() {
 		return unix.EBUSY
 	}
+	return n.plant(m, p, &left)
+}
+
+// plant attaches m, and what is mounted below it, at p, which is not mounted on, and copies of it where p's mount has its peers
+// and slaves. The caller holds mountMu and finishes left without it.
+func (n *Namespace) plant(m *Mount, p Path, left *dissolved) error {
 	tree := m.subtree()
-	if len(n.mounts)+len(tree) > maxMounts {
-		return unix.ENOSPC
+	if p.Mount.group != nil && slices.ContainsFunc(tree, func(k *Mount) bool { return k.unbindable }) {
+		return unix.EINVAL
+	}
+	copies := m.propagate(p)
+	more := map[*Namespace]int{n: len(tree)}
+	for _, c := range copies {
+		more[c.at.Mount.ns] += len(c.top.subtree())
+	}
+	for ns, add := range more {
+		if len(ns.mounts)+add > maxMounts {
+			for _, c := range copies {
+				left.discard(c.top)
+			}
+			return unix.ENOSPC
+		}
 	}
 	m.attach(p)
-	for _, k := range tree {
+	n.addTree(m)
+	for _, c := range copies {
+		if d := c.top.beneath(c.at); d != nil {
+			left.points = append(left.points, d)
+		}
+		c.at.Mount.ns.addTree(c.top)
+	}
+	return nil
+}
+
+// addTree puts what is not there yet on the list.
+func (n *Namespace) addTree(m *Mount) {
+	for _, k := range m.subtree() {
 		if k.ns == nil {
 			n.add(k)
 		}
 	}
 	n.changed()
-	return nil
 }
 
 // cloned reports whether the mount is a bind mount that is not mounted yet: it may go on top of its own root.
@@ -171,20 +205,24 @@ func bind(c Caller, p Path, source string, rec bool) error {
 		mountMu.Unlock()
 		return unix.EINVAL
 	}
-	m, copies := from.Mount.copyTree(from.Dentry, rec)
+	if from.Mount.unbindable {
+		mountMu.Unlock()
+		return unix.EINVAL
+	}
+	mode := copyOne
+	if rec {
+		mode = copyBindable
+	}
+	m, copies := from.Mount.copyTree(from.Dentry, mode)
+	for o, c := range copies {
+		c.like(o)
+	}
 	mountMu.Unlock()
 	m.bind = true
 	if err := ns.graft(m, p); err != nil {
-		mountMu.Lock()
 		var g dissolved
-		for _, k := range m.subtree() {
-			if d := k.detach(); d != nil {
-				g.points = append(g.points, d)
-			}
-		}
-		for _, k := range copies {
-			g.mounts = append(g.mounts, k)
-		}
+		mountMu.Lock()
+		g.discard(m)
 		mountMu.Unlock()
 		g.finish()
 		return err
@@ -192,8 +230,7 @@ func bind(c Caller, p Path, source string, rec bool) error {
 	return nil
 }
 
-// setPropagation is mount(2) with MS_SHARED, MS_PRIVATE, MS_SLAVE or MS_UNBINDABLE. The kind is remembered and shown; there
-// are no peers to propagate to.
+// setPropagation is mount(2) with MS_SHARED, MS_PRIVATE, MS_SLAVE or MS_UNBINDABLE.
 func setPropagation(p Path, flags uint64) error {
 	kind := flags & propagation
 	if kind&(kind-1) != 0 || flags&^(propagation|unix.MS_REC|unix.MS_SILENT) != 0 {
@@ -209,11 +246,9 @@ func setPropagation(p Path, flags uint64) error {
 		list = p.Mount.subtree()
 	}
 	for _, m := range list {
-		switch {
-		case kind != unix.MS_SHARED:
-			m.peer = 0
-		case m.peer == 0:
-			m.peer = nextPeerGroup.Add(1)
+		m.setKind(kind)
+		if m.ns != nil {
+			m.ns.changed()
 		}
 	}
 	return nil
@@ -230,36 +265,36 @@ func moveMount(c Caller, p Path, source string) error {
 	if m == nil || from.Dentry != m.root || m.root.isDir() != p.Dentry.isDir() {
 		return unix.EINVAL
 	}
-	d, err := c.FS().Namespace().move(m, p)
-	if err != nil {
-		return err
-	}
-	d.put()
-	return nil
+	return c.FS().Namespace().move(m, p)
 }
 
-// move mounts m, which is mounted somewhere, at p instead. It returns the dentry to put.
-func (n *Namespace) move(m *Mount, p Path) (*Dentry, error) {
+// move mounts m, which is mounted somewhere, at p instead. What a shared mount has mounted on it stays.
+func (n *Namespace) move(m *Mount, p Path) error {
+	var left dissolved
+	defer left.finish()
 	mountMu.Lock()
 	defer mountMu.Unlock()
-	if m.parent == nil || m.ns != n || p.Mount == nil || p.Mount.ns != n {
-		return nil, unix.EINVAL
+	if m.parent == nil || m.ns != n || p.Mount == nil || p.Mount.ns != n || m.parent.group != nil {
+		return unix.EINVAL
 	}
 	if p.Dentry.has(dDeleted) {
-		return nil, unix.ENOENT
+		return unix.ENOENT
 	}
 	for up := p.Mount; up != nil; up = up.parent {
 		if up == m {
-			return nil, unix.ELOOP
+			return unix.ELOOP
 		}
 	}
 	for top := p.Mount.kids[p.Dentry]; top != nil; top = p.Mount.kids[p.Dentry] {
 		p = Path{top, top.root}
 	}
-	d := m.detach()
-	m.attach(p)
-	n.changed()
-	return d, nil
+	from := Path{m.parent, m.point}
+	left.points = append(left.points, m.detach())
+	err := n.plant(m, p, &left)
+	if err != nil {
+		m.attach(from)
+	}
+	return err
 }
 
 // Umount is umount2(2). Flags are MNT_FORCE, MNT_DETACH, MNT_EXPIRE and UMOUNT_NOFOLLOW.
@@ -279,6 +314,11 @@ func Umount(c Caller, target string, flags int) error {
 	if !c.Cred().Capable(unix.CAP_SYS_ADMIN) {
 		p.Put()
 		return unix.EPERM
+	}
+	if p.Mount != nil {
+		top := p.over().Get() // the walk has not seen what is mounted on the working directory
+		p.Put()
+		p = top
 	}
 	m := p.Mount
 	if m == nil || p.Dentry != m.root {
@@ -327,15 +367,37 @@ func (n *Namespace) umount(m *Mount, lazy bool) (dissolved, error) {
 	if m.ns != n || m.parent == nil {
 		return dissolved{}, unix.EINVAL
 	}
+	gone := map[*Mount]bool{}
+	var also []*Mount
+	tree := m.subtree()
+	for _, k := range tree {
+		gone[k] = true
+	}
+	for _, k := range slices.Backward(tree) {
+		for _, c := range k.counterparts(gone) {
+			gone[c] = true
+			also = append(also, c)
+		}
+	}
+	var g dissolved
 	if lazy {
-		return n.dissolve(m), nil
+		g = n.dissolve(m)
+		for _, c := range also {
+			g.take(c)
+		}
+		return g, nil
 	}
-	if len(m.kids) > 0 || !m.refs.CompareAndSwap(1, deadRefs) {
-		return dissolved{}, unix.EBUSY
+	if len(m.kids) > 0 || slices.ContainsFunc(also, func(c *Mount) bool { return c.refs.Load() > 0 }) ||
+		!m.refs.CompareAndSwap(1, deadRefs) {
+		return g, unix.EBUSY
 	}
-	d := m.detach()
+	g.points = append(g.points, m.detach())
+	g.mounts = append(g.mounts, m)
 	n.remove(m)
-	return dissolved{mounts: []*Mount{m}, points: []*Dentry{d}}, nil
+	for _, c := range also {
+		g.take(c)
+	}
+	return g, nil
 }
 
 // PivotRoot is pivot_root(2).
@@ -383,6 +445,9 @@ func (n *Namespace) pivot(old, nu, put Path) ([]*Dentry, error) {
 	}
 	if nm == om || put.Mount == om {
 		return nil, unix.EBUSY
+	}
+	if put.Mount.group != nil || nm.parent != nil && nm.parent.group != nil || om.parent != nil && om.parent.group != nil {
+		return nil, unix.EINVAL
 	}
 	if old.Dentry != om.root || nu.Dentry != nm.root || nm.parent == nil {
 		return nil, unix.EINVAL

@@ -57,7 +57,10 @@ func (fs *FS) addGlobal() {
 	text("misc", misc)
 	text("partitions", partitions)
 	text("diskstats", diskstats)
-	d.AddText("swaps", "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")
+	d.Add("swaps", pseudo.NewOpenFile(fs.FS, 0o444, func(vfs.Caller, *vfs.File) (vfs.FileOps, error) {
+		// Programs poll it for changes, of which there are none.
+		return &pseudo.Text{Show: pseudo.String("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"), Queue: new(wait.Queue)}, nil
+	}))
 	d.AddText("modules", "")
 	d.AddText("kallsyms", "")
 	d.AddText("dma", " 4: cascade\n")

@@ -219,19 +219,15 @@ var (
 	linkExe  = linkName(followExe)
 )
 
-// nsNames are the name spaces of ns/. Except for mount name spaces there is one of each kind.
-var nsNames = []string{
-	"cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts",
-}
+// nsNames are the name spaces of ns/: those that programs can have of their own. Init systems take a name here for a sign
+// that the kernel knows the kind (namespaces(7)), and fail where they would do without.
+var nsNames = []string{"mnt"}
 
-// Inode numbers of the initial name spaces (linux/proc_ns.h); the two that Linux allocates at boot follow.
-var nsInodes = map[string]uint64{
-	"ipc": 0xEFFFFFFF, "uts": 0xEFFFFFFE, "user": 0xEFFFFFFD, "pid": 0xEFFFFFFC, "cgroup": 0xEFFFFFFB,
-	"time": 0xEFFFFFFA, "net": 0xEFFFFFF9, "mnt": 0xF0000000,
-}
+// Inode numbers of the initial name spaces (linux/proc_ns.h); Linux allocates that of mounts at boot.
+var nsInodes = map[string]uint64{"user": 0xEFFFFFFD, "mnt": 0xF0000000}
 
 func linkNs(p *node, _ vfs.Caller) (string, error) {
-	kind := strings.TrimSuffix(p.e.name, "_for_children")
+	kind := p.e.name
 	ino := nsInodes[kind]
 	if kind == "mnt" {
 		t, err := p.task()

@@ -147,7 +147,8 @@ func (fs *FS) addSysKernel(d *pseudo.Dir) {
 	addName(d, "hostname", system.Hostname, system.SetHostname)
 	addName(d, "domainname", system.Domainname, system.SetDomainname)
 
-	addNumber(d, "pid_max", 0, 0, func() int64 { return task.MaxPID }, nil)
+	addNumber(d, "pid_max", 301, task.MaxPIDLimit, func() int64 { return int64(fs.k.PIDMax.Load()) },
+		func(v int64) error { fs.k.PIDMax.Store(int32(v)); return nil })
 	addNumber(d, "threads-max", 20, task.MaxPID, func() int64 { return int64(fs.k.ThreadsMax.Load()) },
 		func(v int64) error { fs.k.ThreadsMax.Store(int32(v)); return nil })
 	addNumber(d, "ngroups_max", 0, 0, func() int64 { return 65536 }, nil)

@@ -192,10 +192,4 @@ func addKernel() {
 	k.AddText("cpu_byteorder", "little\n")
 	k.AddText("address_bits", "64\n")
 	Dir("kernel/mm/transparent_hugepage").AddText("enabled", "always [madvise] never\n")
-	Dir("kernel/mm/hugepages")
-	// What init systems mount file systems on. Linux has such a directory only if it has that file system, and init
-	// scripts take it for a sign that it does.
-	for _, p := range []string{"kernel/debug", "kernel/tracing", "kernel/security", "fs/cgroup", "fs/bpf", "fs/fuse/connections"} {
-		Dir(p)
-	}
 }
