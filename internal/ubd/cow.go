@@ -127,6 +127,7 @@ func (c *cow) open(sp *Spec, backing string) (err error) {
 	c.mu.Lock()
 	c.bitmap = bitmap
 	c.mu.Unlock()
+	c.file.share()
 	c.backing.share()
 	return nil
 }
@@ -373,24 +374,28 @@ func (c *cow) WriteZeroes(off, n int64) error {
 // Limits are those of UML's disks.
 func (c *cow) Limits() bdev.Limits { return limits(!c.noPunch && !c.ro) }
 
-// View is bdev.Viewer's for ranges that are wholly in the backing file.
+// View is bdev.Viewer's for ranges that are wholly in one of the files.
 func (c *cow) View(off, n int64) []byte {
-	if off < 0 || n < 0 || off > int64(len(c.backing.view)) || n > int64(len(c.backing.view))-off {
+	if off < 0 || n < 0 || off > c.Size() || n > c.Size()-off {
 		return nil
 	}
-	if inCow, k := c.in(off, n); inCow || k < n {
+	inCow, k := c.in(off, n)
+	switch {
+	case k < n:
 		return nil
+	case inCow:
+		return c.file.viewOf(c.h.dataOff+off, n)
 	}
-	return c.backing.view[off : off+n : off+n]
+	return c.backing.viewOf(off, n)
 }
 
-// HostRange is bdev.Mapper's: the backing file's pages cannot change.
-func (c *cow) HostRange(off, n int64) (h *platform.HostFile, hostOff, length int64, immutable bool) {
+// HostRange is bdev.Mapper's: what lies in the backing file moves to the COW file when it is written.
+func (c *cow) HostRange(off, n int64) (h *platform.HostFile, hostOff, length int64) {
 	inCow, k := c.in(off, n)
 	if inCow {
-		return nil, 0, 0, false
+		return c.file.pagesOf(c.file.host, c.h.dataOff+off, k)
 	}
-	return c.backing.hostRange(off, k, true)
+	return c.backing.pagesOf(c.backing.host, off, k)
 }
 
 // mapOnce bounds what is copied from the backing file for one request of HostPages.

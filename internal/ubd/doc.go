@@ -8,8 +8,7 @@
 //
 // Reads never change a host file; only a shared mapping of a COW disk's special file copies what it maps to the COW file. A
 // disk is read-only if it was asked to be (flag r), if the host lets the file be only read, or if it is a COW pair of an old
-// version. The bytes of a read-only file, and of a backing file, count as immutable: file systems map their pages straight
-// into guest processes.
+// version. File systems map the files' pages straight into guest processes.
 //
 // Lock order: Set.mu is outermost; it is held while files are opened. Then cow.upMu, cow.flushMu and cow.mu, a leaf.
 package ubd

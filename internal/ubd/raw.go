@@ -258,16 +258,15 @@ func (im *hostImage) fallocate(mode uint32, off, n int64) error {
 	}
 }
 
-const pageSize = 4096
-
-// hostRange is Mapper's for the file.
-func (im *hostImage) hostRange(off, n int64, immutable bool) (*platform.HostFile, int64, int64, bool) {
-	if im.host.RO < 0 {
-		return nil, 0, 0, false
+// viewOf is a part of the view, nil if it has not got it.
+func (im *hostImage) viewOf(off, n int64) []byte {
+	if off < 0 || n < 0 || off > int64(len(im.view)) || n > int64(len(im.view))-off {
+		return nil
 	}
-	h, at, n := im.pagesOf(im.host, off, n)
-	return h, at, n, immutable
+	return im.view[off : off+n : off+n]
 }
+
+const pageSize = 4096
 
 // pagesOf is what h, which is the file, has of n bytes from off on: the rest of the last page is there, and zero.
 func (im *hostImage) pagesOf(h *platform.HostFile, off, n int64) (*platform.HostFile, int64, int64) {
@@ -396,16 +395,11 @@ func (r *raw) WriteZeroes(off, n int64) error {
 }
 
 // View is bdev.Viewer's.
-func (r *raw) View(off, n int64) []byte {
-	if off < 0 || n < 0 || off > int64(len(r.im.view)) || n > int64(len(r.im.view))-off {
-		return nil
-	}
-	return r.im.view[off : off+n : off+n]
-}
+func (r *raw) View(off, n int64) []byte { return r.im.viewOf(off, n) }
 
-// HostRange is bdev.Mapper's. A disk that the guest cannot write cannot change.
-func (r *raw) HostRange(off, n int64) (h *platform.HostFile, hostOff, length int64, immutable bool) {
-	return r.im.hostRange(off, n, r.im.ro)
+// HostRange is bdev.Mapper's.
+func (r *raw) HostRange(off, n int64) (h *platform.HostFile, hostOff, length int64) {
+	return r.im.pagesOf(r.im.host, off, n)
 }
 
 // HostPages is bdev.PageMapper's.

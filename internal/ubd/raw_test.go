@@ -70,8 +70,8 @@ func TestRaw(t *testing.T) {
 	if _, err := d.ReadAt(b, 512); err != nil || b[0] != 0 || b[512] != 'a' {
 		t.Errorf("after zeroes: %v %q", err, b[510:514])
 	}
-	if _, _, _, immutable := d.(bdev.Mapper).HostRange(0, 4096); immutable {
-		t.Error("a writable image counts as immutable")
+	if h, off, n := d.(bdev.Mapper).HostRange(0, 4096); h == nil || off != 0 || n != 4096 {
+		t.Errorf("host range: %+v %d %d", h, off, n)
 	}
 	st, err := os.Stat(p)
 	must(t, err)
@@ -113,9 +113,9 @@ func TestReadOnly(t *testing.T) {
 	if _, err := d.WriteAt(make([]byte, 512), 0); err != unix.EROFS {
 		t.Errorf("write: %v", err)
 	}
-	h, off, n, immutable := d.(bdev.Mapper).HostRange(4096, 8192)
-	if h == nil || h.RW != -1 || h.RO < 0 || off != 4096 || n != 4096 || !immutable {
-		t.Errorf("host range: %+v %d %d %v", h, off, n, immutable)
+	h, off, n := d.(bdev.Mapper).HostRange(4096, 8192)
+	if h == nil || h.RW != -1 || h.RO < 0 || off != 4096 || n != 4096 {
+		t.Errorf("host range: %+v %d %d", h, off, n)
 	}
 }
 
@@ -359,14 +359,21 @@ func TestCow(t *testing.T) {
 				t.Errorf("version %d: sector %d is %q, want %q", version, s, all[512*s], want)
 			}
 		}
-		if h, _, _, _ := d.(bdev.Mapper).HostRange(0, 4096); h != nil {
-			t.Errorf("version %d: a sector of the COW file is mapped", version)
+		x := d.(*cow)
+		if h, off, n := x.HostRange(0, 4096); h != x.file.host || off != x.h.dataOff || n != 512 {
+			t.Errorf("version %d: host range of the COW file: %v %d %d", version, h, off, n)
 		}
-		if h, off, n, imm := d.(bdev.Mapper).HostRange(8192, 16384); h == nil || off != 8192 || n != 16384 || !imm {
-			t.Errorf("version %d: host range %v %d %d %v", version, h, off, n, imm)
+		if h, off, n := x.HostRange(8192, 16384); h != x.backing.host || off != 8192 || n != 16384 {
+			t.Errorf("version %d: host range of the backing file: %v %d %d", version, h, off, n)
 		}
-		if v := d.(bdev.Viewer).View(512, 512); v == nil || v[0] != '.' {
+		if v := x.View(512, 512); v == nil || v[0] != '.' {
 			t.Errorf("version %d: no view of the backing file", version)
+		}
+		if v := x.View(512*127, 512); v == nil || v[0] != 'D' {
+			t.Errorf("version %d: no view of the COW file", version)
+		}
+		if v := x.View(512, 512*3); v != nil {
+			t.Errorf("version %d: a view of two files", version)
 		}
 		must(t, d.Close())
 	}

@@ -37,9 +37,9 @@ type Viewer interface {
 
 // Mapper is a Device whose bytes are pages of host files.
 type Mapper interface {
-	// HostRange says where the bytes at off are: for the first length bytes of n. length is 0 if they are in no host
-	// file. immutable says that these bytes cannot change for as long as the device exists.
-	HostRange(off, n int64) (h *platform.HostFile, hostOff, length int64, immutable bool)
+	// HostRange says where the bytes at off are now: for the first length bytes of n. length is 0 if they are in no host
+	// file. What is written there later may go to another place.
+	HostRange(off, n int64) (h *platform.HostFile, hostOff, length int64)
 }
 
 // PageMapper is a Device whose bytes are pages of host files while it is written, too: its block special file can be mapped.

@@ -605,10 +605,10 @@ func (n *Node) View(off, size int64) []byte {
 }
 
 // HostRange is the disk's, if it is a Mapper.
-func (n *Node) HostRange(off, size int64) (h *platform.HostFile, hostOff, length int64, immutable bool) {
+func (n *Node) HostRange(off, size int64) (h *platform.HostFile, hostOff, length int64) {
 	m, ok := n.disk.Dev.(Mapper)
 	if !ok || off < 0 || size < 0 || off > n.Size() || size > n.Size()-off {
-		return nil, 0, 0, false
+		return nil, 0, 0
 	}
 	n.disk.wb.clean(n.start+off, size)
 	return m.HostRange(n.start+off, size)

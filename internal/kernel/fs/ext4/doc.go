@@ -19,11 +19,13 @@
 // crash never finds them in two files, nor while they are mapped from the image; metadata that is freed is revoked. ENOSPC
 // commits and tries again once if that gives blocks.
 //
-// mmap: on a read-only file system pages that lie aligned in the image are mapped from it, because nothing writes the blocks
-// of a mounted file (what root does to the block special file is root's affair). If it becomes writable later, blocks under
-// such mappings are not given to others. On one that is written only private mappings of storage that cannot change come
-// from the image. Everything else is a Memfile, one for an inode: write, truncation and holes go to it, too, and while there
-// is a shared writable mapping it is newer than the device and written back by msync, fsync, sync and with the last mapping.
+// mmap: pages that lie aligned in the image are mapped from it: all on a read-only file system, else private ones of files
+// that nobody has open for writing, as programs and libraries are. Blocks under such mappings are not given to others when
+// they are freed, so that a mapping never shows another file's bytes. It shows later writes to its own file if those are in
+// place, and goes on to show what is cut off, where Linux sends SIGBUS (what a private mapping shows of later changes is
+// unspecified, mmap(2)). Everything else is a Memfile, one for an inode: write, truncation and holes go to it, too, and while
+// there is a shared writable mapping it is newer than the device and written back by msync, fsync, sync and with the last
+// mapping.
 //
 // The image is not trusted: every number from it is checked where it is used, trees have a bounded depth, directory
 // chains end with their size. What is wrong gives EUCLEAN, a wrong checksum EBADMSG, and a line in the log. An error after

@@ -145,24 +145,23 @@ func TestReadWriteFallsBack(t *testing.T) {
 // daxDevice is a memory device that says its bytes are pages of a host file.
 type daxDevice struct {
 	*bdev.Mem
-	host      *platform.HostFile
-	immutable bool
-	shift     int64
+	host  *platform.HostFile
+	shift int64
 }
 
-func (d *daxDevice) HostRange(off, n int64) (*platform.HostFile, int64, int64, bool) {
-	return d.host, off + d.shift, n, d.immutable
+func (d *daxDevice) HostRange(off, n int64) (*platform.HostFile, int64, int64) {
+	return d.host, off + d.shift, n
 }
 
 func TestExtents(t *testing.T) {
 	dir := t.TempDir()
 	makeTree(t, dir)
 	open := useMemfiles(t)
-	load := func(bs string, immutable bool) (*superBlock, []byte, *daxDevice) {
+	load := func(bs string) (*superBlock, []byte, *daxDevice) {
 		img := mkImage(t, dir, "48M", "-b", bs, "-O", ext4Features)
 		raw, err := os.ReadFile(img)
 		must(t, err)
-		d := &daxDevice{bdev.NewMem("ubda", raw, true), &platform.HostFile{}, immutable, 0}
+		d := &daxDevice{bdev.NewMem("ubda", raw, true), &platform.HostFile{}, 0}
 		sb, err := Mount(Ext4, d, unix.MS_RDONLY, "")
 		must(t, err)
 		return sb.(*superBlock), raw, d
@@ -189,11 +188,8 @@ func TestExtents(t *testing.T) {
 		}
 		return p, fromImage
 	}
-	for _, tc := range []struct {
-		bs        string
-		immutable bool
-	}{{"4096", true}, {"4096", false}, {"1024", true}} {
-		sb, raw, d := load(tc.bs, tc.immutable)
+	for _, bs := range []string{"4096", "1024"} {
+		sb, raw, d := load(bs)
 		for _, name := range []string{"size1", "size4095", "size4096", "size4097", "size1048576", "sparse", "striped", "size0"} {
 			ino, err := sb.Root().Lookup(nil, name)
 			must(t, err)
@@ -207,9 +203,9 @@ func TestExtents(t *testing.T) {
 			if !bytes.Equal(p[:len(want)], want) || strings.Trim(string(p[len(want):]), "\x00") != "" {
 				t.Errorf("%s: content differs at %d", name, firstDiff(p, want))
 			}
-			dax := tc.bs == "4096" && name != "sparse" && name != "striped"
+			dax := bs == "4096" && name != "sparse" && name != "striped"
 			if fromImage != dax && len(want) > 0 {
-				t.Errorf("bs %s immutable %v: %s: from the image %v", tc.bs, tc.immutable, name, fromImage)
+				t.Errorf("bs %s: %s: from the image %v", bs, name, fromImage)
 			}
 			in.Mapped(1, false)
 			in.Mapped(-1, false)
@@ -220,7 +216,7 @@ func TestExtents(t *testing.T) {
 	}
 	// Of a file with few holes the data comes from the image and the holes from the Memfile.
 	{
-		sb, raw, d := load("4096", true)
+		sb, raw, d := load("4096")
 		ino, err := sb.Root().Lookup(nil, "sparse")
 		must(t, err)
 		in := ino.(*inode)
@@ -231,7 +227,7 @@ func TestExtents(t *testing.T) {
 		in.Mapped(0, false)
 	}
 	// A file whose last block has something after its end must not show it.
-	sb, raw, d := load("4096", true)
+	sb, raw, d := load("4096")
 	ino, err := sb.Root().Lookup(nil, "size4097")
 	must(t, err)
 	in := ino.(*inode)

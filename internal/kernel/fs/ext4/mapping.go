@@ -39,8 +39,10 @@ func (in *inode) Extents(off, n uint64, shared, write bool) ([]vfs.Extent, error
 		return nil, nil
 	}
 	end = off + min((n+pageSize-1)&^(pageSize-1), end-off)
-	// What is mapped shared must follow every write, and so must private mappings once there is such a mapping.
-	if sb.ro.Load() || !shared && !in.memDirty.Load() {
+	// What is mapped shared must follow every write, and so must private mappings once there is such a mapping. A private
+	// mapping of the image follows what is written in place, but keeps what is cut off: so only of files that nobody writes
+	// now, as programs and libraries are.
+	if sb.ro.Load() || !shared && !in.memDirty.Load() && in.writers.Load() == 0 {
 		in.dax.Store(true) // before blocks are handed out: they must not be used again while they are mapped
 		if x, ok := in.imageExtents(off, end); ok {
 			return x, nil
@@ -50,8 +52,7 @@ func (in *inode) Extents(off, n uint64, shared, write bool) ([]vfs.Extent, error
 }
 
 // imageExtents maps [off, end) from the image, and its holes from the Memfile, which reads as zero there. ok is false if
-// some data is not in host pages that stay as they are (immutable ones, or all while the file system is not written), or
-// lies in too many pieces.
+// some data is not in host pages, or lies in too many pieces.
 func (in *inode) imageExtents(off, end uint64) (out []vfs.Extent, ok bool) {
 	sb := in.sb
 	if sb.mapper == nil || sb.blockSize != pageSize || in.inline() || !sb.ro.Load() && in.journalData() {
@@ -83,9 +84,9 @@ func (in *inode) imageExtents(off, end uint64) (out []vfs.Extent, ok bool) {
 			return nil, false
 		}
 		for phys := int64(r.phys) * pageSize; left > 0; {
-			h, hostOff, k, immutable := sb.mapper.HostRange(phys, int64(left))
+			h, hostOff, k := sb.mapper.HostRange(phys, int64(left))
 			k &^= pageSize - 1
-			if !immutable && !sb.ReadOnly() || h == nil || k <= 0 || hostOff%pageSize != 0 {
+			if h == nil || k <= 0 || hostOff%pageSize != 0 {
 				return nil, false
 			}
 			if !add(vfs.Extent{Off: at, Len: uint64(k), Host: h, HostOff: uint64(hostOff)}) {

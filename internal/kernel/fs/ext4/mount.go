@@ -459,9 +459,9 @@ func (o *overlay) View(off, n int64) []byte {
 }
 
 // HostRange is the device's where nothing is replaced.
-func (o *overlay) HostRange(off, n int64) (h *platform.HostFile, hostOff, length int64, immutable bool) {
+func (o *overlay) HostRange(off, n int64) (h *platform.HostFile, hostOff, length int64) {
 	if o.mapper == nil || o.replaced(off, n) {
-		return nil, 0, 0, false
+		return nil, 0, 0
 	}
 	return o.mapper.HostRange(off, n)
 }
