@@ -389,6 +389,17 @@ func (c *cow) View(off, n int64) []byte {
 	return c.backing.viewOf(off, n)
 }
 
+// Store is bdev.Storer's for ranges that are wholly in the COW file.
+func (c *cow) Store(off, n int64, fill func(p []byte)) bool {
+	if off < 0 || n < 0 || off > c.Size() || n > c.Size()-off {
+		return false
+	}
+	if inCow, k := c.in(off, n); !inCow || k < n {
+		return false
+	}
+	return c.file.hot.store(c.h.dataOff+off, n, fill)
+}
+
 // HostRange is bdev.Mapper's: what lies in the backing file moves to the COW file when it is written.
 func (c *cow) HostRange(off, n int64) (h *platform.HostFile, hostOff, length int64) {
 	inCow, k := c.in(off, n)

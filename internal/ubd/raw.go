@@ -42,8 +42,12 @@ type hostImage struct {
 	size int64 // of the file, not rounded
 	ro   bool
 	blk  bool // a block device
+
+	through bool // O_SYNC
+
 	host *platform.HostFile
 	view []byte // the whole file, nil if it could not be mapped
+	hot  hotView
 
 	// pages is the file for mappings of the block special file, which no program is run from.
 	pages *platform.HostFile
@@ -58,7 +62,7 @@ func openImage(name string, write, sync bool) (*hostImage, error) {
 	if sync {
 		flags |= unix.O_SYNC
 	}
-	im := &hostImage{name: name, fd: -1, rofd: -1, ro: !write}
+	im := &hostImage{name: name, fd: -1, rofd: -1, ro: !write, through: sync}
 	var err error
 	if write {
 		im.fd, err = open(name, flags|unix.O_RDWR)
@@ -161,6 +165,7 @@ func (im *hostImage) share() {
 	}
 	if p, err := unix.Mmap(im.rofd, 0, int(im.size), unix.PROT_READ, unix.MAP_SHARED); err == nil {
 		im.view = p
+		im.hot.open(im)
 	}
 }
 
@@ -174,6 +179,7 @@ func (im *hostImage) close() {
 		_ = unix.Munmap(im.view)
 		im.view = nil
 	}
+	im.hot.close()
 	if im.rofd >= 0 && im.rofd != im.fd {
 		_ = unix.Close(im.rofd)
 	}
@@ -226,6 +232,7 @@ func (im *hostImage) writeAt(p []byte, off int64) error {
 			klog.Errf("ubd: writing %s at %d failed: %v", im.name, off, err)
 			return guestErrno(err)
 		}
+		im.hot.written(off, int64(n))
 		p, off = p[n:], off+int64(n)
 	}
 	return nil
@@ -233,6 +240,7 @@ func (im *hostImage) writeAt(p []byte, off int64) error {
 
 // sync makes what was written durable.
 func (im *hostImage) sync() error {
+	defer im.hot.cool()
 	for {
 		if err := unix.Fdatasync(im.fd); err != unix.EINTR {
 			return guestErrno(err)
@@ -396,6 +404,9 @@ func (r *raw) WriteZeroes(off, n int64) error {
 
 // View is bdev.Viewer's.
 func (r *raw) View(off, n int64) []byte { return r.im.viewOf(off, n) }
+
+// Store is bdev.Storer's.
+func (r *raw) Store(off, n int64, fill func(p []byte)) bool { return r.im.hot.store(off, n, fill) }
 
 // HostRange is bdev.Mapper's.
 func (r *raw) HostRange(off, n int64) (h *platform.HostFile, hostOff, length int64) {

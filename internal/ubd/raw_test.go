@@ -519,3 +519,44 @@ func TestCowErrors(t *testing.T) {
 		t.Errorf("version: %v", err)
 	}
 }
+
+// TestStore writes through the writable mapping: only what was written before and not synced since.
+func TestStore(t *testing.T) {
+	p := imageFile(t, make([]byte, 300<<10))
+	d := openDevice(t, &Spec{File: p})
+	s := func(off, n int64) (p []byte) {
+		d.(bdev.Storer).Store(off, n, func(m []byte) { p = m })
+		return p
+	}
+	b := bytes.Repeat([]byte("a"), 8192)
+	if s(0, 4096) != nil {
+		t.Error("what was never written is handed out")
+	}
+	_, err := d.WriteAt(b, 60<<10) // in two parts
+	must(t, err)
+	for off, want := range map[int64]bool{0: true, 60 << 10: true, 127 << 10: true, 128 << 10: false, 299 << 10: false, 300 << 10: false, -4096: false} {
+		if v := s(off, 1024); (v != nil) != want {
+			t.Errorf("at %d: handed out %v", off, v != nil)
+		}
+	}
+	if s(0, 129<<10) != nil {
+		t.Error("a range is handed out that was not written wholly")
+	}
+	copy(s(1000, 3), "xyz")
+	got := make([]byte, 1024)
+	if _, err := d.ReadAt(got, 512); err != nil || string(got[487:492]) != "\x00xyz\x00" {
+		t.Errorf("read %v %q", err, got[487:492])
+	}
+	must(t, d.Flush())
+	if s(0, 4096) != nil {
+		t.Error("what was synced is handed out")
+	}
+	for _, sp := range []*Spec{{File: p, ReadOnly: true}, {File: imageFile(t, make([]byte, 8192)), Sync: true}} {
+		_ = d.Close()
+		d = openDevice(t, sp)
+		_, _ = d.WriteAt(b[:512], 0)
+		if s(0, 512) != nil {
+			t.Errorf("%+v: handed out", sp)
+		}
+	}
+}

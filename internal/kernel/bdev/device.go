@@ -35,6 +35,13 @@ type Viewer interface {
 	View(off, n int64) []byte
 }
 
+// Storer is a Device with bytes that can be changed in the kernel's memory.
+type Storer interface {
+	// Store calls fill with memory that holds the n bytes at off, which need not be whole sectors: what is copied there is
+	// written. The same is true of the memory as of View's. It returns false if WriteAt is better.
+	Store(off, n int64, fill func(p []byte)) bool
+}
+
 // Mapper is a Device whose bytes are pages of host files.
 type Mapper interface {
 	// HostRange says where the bytes at off are now: for the first length bytes of n. length is 0 if they are in no host

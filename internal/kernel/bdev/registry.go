@@ -604,6 +604,21 @@ func (n *Node) View(off, size int64) []byte {
 	return p
 }
 
+// Store is the disk's, if it is a Storer.
+func (n *Node) Store(off, size int64, fill func(p []byte)) bool {
+	s, ok := n.disk.Dev.(Storer)
+	if !ok || n.ReadOnly() || off < 0 || size < 0 || off > n.Size() || size > n.Size()-off {
+		return false
+	}
+	n.disk.wb.clean(n.start+off, size)
+	return s.Store(n.start+off, size, func(p []byte) {
+		t := n.begin(kindWrite)
+		fill(p)
+		n.end(kindWrite, t, size)
+		n.disk.wb.gen.Add(1)
+	})
+}
+
 // HostRange is the disk's, if it is a Mapper.
 func (n *Node) HostRange(off, size int64) (h *platform.HostFile, hostOff, length int64) {
 	m, ok := n.disk.Dev.(Mapper)

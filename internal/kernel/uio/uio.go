@@ -145,19 +145,24 @@ func (d *Dst) CopyOut(p []byte) (int, error) {
 
 // CopyMapped is CopyOut from memory that is mapped from a file of the host. A page that the host cannot give, because the
 // file was cut, is EFAULT and no crash, should the copy touch it from Go.
-func (d *Dst) CopyMapped(p []byte) (n int, err error) {
+func (d *Dst) CopyMapped(p []byte) (int, error) { return d.mapped(p, d.CopyOut) }
+
+// CopyMapped is CopyIn to such memory.
+func (s *Src) CopyMapped(p []byte) (int, error) { return s.mapped(p, s.CopyIn) }
+
+func (io *IO) mapped(p []byte, move func([]byte) (int, error)) (n int, err error) {
 	old := debug.SetPanicOnFault(true)
-	before := d.left
+	before := io.left
 	defer func() {
 		debug.SetPanicOnFault(old)
 		if r := recover(); r != nil {
 			if _, fault := r.(interface{ Addr() uintptr }); !fault {
 				panic(r)
 			}
-			n, err = before-d.left, unix.EFAULT
+			n, err = before-io.left, unix.EFAULT
 		}
 	}()
-	return d.CopyOut(p)
+	return move(p)
 }
 
 var zeroes [64 << 10]byte

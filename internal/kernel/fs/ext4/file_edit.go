@@ -42,10 +42,13 @@ func (f *file) Write(c vfs.Caller, vf *vfs.File, src *uio.Src, off int64) (int, 
 		return 0, unix.EFBIG
 	}
 	src.Limit(int(min(int64(src.Len()), limit-off)))
+	done := in.store(src, off)
+	if src.Len() == 0 {
+		return done, nil
+	}
 	buf := bounces.Get().(*[]byte)
 	defer bounces.Put(buf)
 	root := sb.privileged(c)
-	done := 0
 	for src.Len() > 0 {
 		at := off + int64(done)
 		lead := int(at & int64(sb.blockSize-1))
@@ -304,6 +307,12 @@ func (in *inode) overwrite(p []byte, off int64, through bool) (n int, ok bool, e
 	if through {
 		in.writeMem(p, off)
 	}
+	in.touchLazily()
+	return n, true, nil
+}
+
+// touchLazily takes note of the time of a write that has changed nothing else.
+func (in *inode) touchLazily() {
 	t := now()
 	same := false
 	in.update(func(a *vfs.Attr) {
@@ -314,7 +323,45 @@ func (in *inode) overwrite(p []byte, off int64, through bool) (n int, ok bool, e
 		in.lazy.Store(true)
 		in.markDirty(true)
 	}
-	return n, true, nil
+}
+
+// store copies bytes that overwrite others from guest memory straight to the pages of the image, as far as there are such.
+// It returns how many; the rest is to be written in the other way. The caller holds in.io.
+func (in *inode) store(src *uio.Src, off int64) (done int) {
+	sb := in.sb
+	if sb.storer == nil || !src.Guest() {
+		return 0
+	}
+	in.mu.RLock()
+	defer in.mu.RUnlock()
+	if in.inline() || int64(src.Len()) > in.attr.Size-off || in.journalData() || in.hasMem() {
+		return 0
+	}
+	for src.Len() > 0 {
+		at := off + int64(done)
+		r, err := in.mapBlock(uint64(at) >> sb.blockBits)
+		if err != nil || r.kind != written {
+			break
+		}
+		inBlock := at & int64(sb.blockSize-1)
+		k := min(uint64(src.Len()), r.n<<sb.blockBits-uint64(inBlock))
+		ok := sb.storer.Store(int64(r.phys)<<sb.blockBits+inBlock, int64(k), func(p []byte) {
+			var n int
+			n, err = src.CopyMapped(p)
+			done += n
+		})
+		if !ok || err != nil {
+			break // an error may be of either side
+		}
+	}
+	if done == 0 {
+		return 0
+	}
+	if in.hasMem() { // it was made meanwhile, and may have been filled before
+		in.reloadMem(off, done)
+	}
+	in.touchLazily()
+	return done
 }
 
 // writeData writes bytes to the device, at any place: what is around them in their sectors stays.

@@ -187,6 +187,28 @@ func (in *inode) writeMem(p []byte, off int64) {
 	}
 }
 
+// hasMem reports whether there is a Memfile.
+func (in *inode) hasMem() bool {
+	in.memMu.Lock()
+	defer in.memMu.Unlock()
+	return in.mem != nil
+}
+
+// reloadMem gives the Memfile what n bytes at off of the device are now. The caller holds in.mu.
+func (in *inode) reloadMem(off int64, n int) {
+	buf := bounces.Get().(*[]byte)
+	defer bounces.Put(buf)
+	for n > 0 {
+		p := (*buf)[:min(n, bounceSize)]
+		if k, err := in.readDisk(uio.ToBytes(p), off, len(p)); err != nil || k < len(p) {
+			_ = in.sb.errorf(nil, "inode #%d: cannot read for mapped pages: %v", in.ino, err)
+			return
+		}
+		in.writeMem(p, off)
+		off, n = off+int64(len(p)), n-len(p)
+	}
+}
+
 // resizeMem makes the Memfile as long as the file: pages beyond give SIGBUS, bytes between are zero. The caller holds
 // in.mu.
 func (in *inode) resizeMem(old, size int64) {

@@ -123,6 +123,7 @@ func (sb *superBlock) setDevice(dev bdev.Device) {
 	sb.dev = dev
 	sb.view, _ = dev.(bdev.Viewer)
 	sb.mapper, _ = dev.(bdev.Mapper)
+	sb.storer, _ = dev.(bdev.Storer)
 }
 
 func (sb *superBlock) mount(dev bdev.Device, flags uint64, data string) error {

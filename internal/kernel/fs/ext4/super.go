@@ -20,6 +20,7 @@ type superBlock struct {
 	dev    bdev.Device
 	view   bdev.Viewer // nil if dev is none
 	mapper bdev.Mapper // nil if dev is none
+	storer bdev.Storer // nil if dev is none
 	cache  *bdev.Cache
 	opts   atomic.Pointer[options]
 
