@@ -31,6 +31,19 @@ func (b *FileMap) Put() {
 	}
 }
 
+// putShared drops a reference if it is not the last one.
+func (b *FileMap) putShared() bool {
+	for {
+		n := b.refs.Load()
+		if n <= 1 {
+			return false
+		}
+		if b.refs.CompareAndSwap(n, n-1) {
+			return true
+		}
+	}
+}
+
 // area is a file mapping in the books. Areas are values; each holds one reference to its FileMap.
 type area struct {
 	start, end uint64

@@ -2,6 +2,7 @@ package mm
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -185,6 +186,21 @@ func (m *MM) unlock() {
 	m.mu.Unlock()
 	for _, b := range dead {
 		b.Put()
+	}
+}
+
+// unlockReady is unlock on the tracer thread, which must not sleep.
+func (m *MM) unlockReady() {
+	dead := m.book.dead
+	m.book.dead = nil
+	m.mu.Unlock()
+	dead = slices.DeleteFunc(dead, (*FileMap).putShared)
+	if len(dead) > 0 {
+		go func() {
+			for _, b := range dead {
+				b.Put()
+			}
+		}()
 	}
 }
 

@@ -64,7 +64,7 @@ func (m *MM) Mmap(t platform.Thread, c vfs.Caller, addr, n, prot, flags uint64, 
 		return m.mapAnon(t, &r)
 	}
 	if t.OnTracer() {
-		return 0, ErrOffload
+		return m.mapReady(t, &r)
 	}
 	if r.f == nil {
 		s, err := m.host.NewShared(c, r.n)
@@ -251,6 +251,41 @@ func (m *MM) mapFile(t platform.Thread, c vfs.Caller, r *mapping) (uint64, error
 		m.pruneLocked(nil)
 	}
 	return addr, nil
+}
+
+// mapReady is mapFile on the tracer thread: for private mappings that need no waiting, as those of libraries mostly do.
+func (m *MM) mapReady(t platform.Thread, r *mapping) (uint64, error) {
+	if r.f == nil || r.shared {
+		return 0, ErrOffload
+	}
+	x, ok := r.f.Ops.(vfs.ReadyMappable)
+	if !ok || !m.mu.TryLock() {
+		return 0, ErrOffload
+	}
+	if len(m.book.areas)+2 >= m.pruneAt {
+		m.mu.Unlock()
+		return 0, ErrOffload
+	}
+	vm, ext := x.MapReady(r.off, r.n)
+	if vm == nil {
+		m.mu.Unlock()
+		return 0, ErrOffload
+	}
+	a := area{off: r.off, b: &FileMap{m: vm, f: r.f.IncRef()}}
+	a.b.refs.Store(1)
+	addr, err := m.placeFile(t, r, &a, ext)
+	if err != nil {
+		m.book.dead = append(m.book.dead, a.b)
+	} else {
+		a.start, a.end = addr, addr+r.n
+		m.book.insert(a)
+		m.noteLocked(r.flags, addr, r.n)
+	}
+	m.unlockReady()
+	if err == nil {
+		r.f.Accessed()
+	}
+	return addr, err
 }
 
 // placeFile finds an address for a file mapping and maps it there. The lock is held.

@@ -264,6 +264,12 @@ type (
 		// Mapping returns what backs the file.
 		Mapping(c Caller, f *File, shared, write bool) (Mapping, error)
 	}
+	// ReadyMappable files may be mapped without waiting for anything.
+	ReadyMappable interface {
+		// MapReady is Mapping, Mapped(1, false) and Extents(off, n, false, false) in one, or returns nil if one of them might
+		// have to wait.
+		MapReady(off, n uint64) (Mapping, []Extent)
+	}
 	// Flusher is told of each close(2) of a descriptor.
 	Flusher interface{ Flush(c Caller, f *File) error }
 	// FdInfoer adds lines to /proc/<pid>/fdinfo/<fd>.

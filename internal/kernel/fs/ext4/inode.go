@@ -40,6 +40,7 @@ type inode struct {
 	attr   vfs.Attr
 
 	lastRun atomic.Pointer[run] // the run that was found last
+	tailAt  atomic.Int64        // the size at which the rest of the last page was found zero in the image
 	noIndex atomic.Bool         // the hash tree was found unusable: search linearly
 	dead    atomic.Bool         // freed, and stored for the last time
 	dax     atomic.Bool         // mappings of it may have blocks of the image

@@ -39,16 +39,50 @@ func (in *inode) Extents(off, n uint64, shared, write bool) ([]vfs.Extent, error
 		return nil, nil
 	}
 	end = off + min((n+pageSize-1)&^(pageSize-1), end-off)
-	// What is mapped shared must follow every write, and so must private mappings once there is such a mapping. A private
-	// mapping of the image follows what is written in place, but keeps what is cut off: so only of files that nobody writes
-	// now, as programs and libraries are.
-	if sb.ro.Load() || !shared && !in.memDirty.Load() && in.writers.Load() == 0 {
+	if in.mayDAX(shared) {
 		in.dax.Store(true) // before blocks are handed out: they must not be used again while they are mapped
 		if x, ok := in.imageExtents(off, end); ok {
 			return x, nil
 		}
 	}
 	return in.memExtents(off, end, shared && write)
+}
+
+// MapReady implements vfs.ReadyMappable: what lies in the run that was found last is mapped from the image.
+func (f *file) MapReady(off, n uint64) (vfs.Mapping, []vfs.Extent) {
+	in := f.in
+	sb := in.sb
+	if !in.mu.TryRLock() {
+		return nil, nil
+	}
+	defer in.mu.RUnlock()
+	r, size := in.lastRun.Load(), uint64(in.attr.Size)
+	end := (size + pageSize - 1) &^ (pageSize - 1)
+	if r == nil || off%pageSize != 0 || off >= end || sb.blockSize != pageSize || !in.mayDAX(false) {
+		return nil, nil
+	}
+	end = off + min((n+pageSize-1)&^(pageSize-1), end-off)
+	if r.kind != written || off/pageSize < r.start || end/pageSize > r.start+r.n || end > size && in.tailAt.Load() != int64(size) {
+		return nil, nil
+	}
+	if !in.memMu.TryLock() {
+		return nil, nil
+	}
+	in.mapped++
+	in.memMu.Unlock()
+	in.dax.Store(true)
+	if x, ok := in.imageExtents(off, end); ok {
+		return in, x
+	}
+	go in.Mapped(-1, false) // it may wait
+	return nil, nil
+}
+
+// mayDAX reports whether pages may be mapped from the image. What is mapped shared must follow every write, and so must
+// private mappings once there is such a mapping. A private mapping of the image follows what is written in place, but keeps
+// what is cut off: so only of files that nobody writes now, as programs and libraries are.
+func (in *inode) mayDAX(shared bool) bool {
+	return in.sb.ro.Load() || !shared && !in.memDirty.Load() && in.writers.Load() == 0
 }
 
 // imageExtents maps [off, end) from the image, and its holes from the Memfile, which reads as zero there. ok is false if
@@ -101,6 +135,9 @@ func (in *inode) imageExtents(off, end uint64) (out []vfs.Extent, ok bool) {
 // zeroTail reports whether the bytes between the end of the file and the end of its last page are zero in the image.
 func (in *inode) zeroTail() bool {
 	size := uint64(in.attr.Size)
+	if in.tailAt.Load() == int64(size) {
+		return true
+	}
 	r, err := in.mapBlock(size / pageSize)
 	if err != nil || r.kind != written {
 		return false
@@ -116,6 +153,7 @@ func (in *inode) zeroTail() bool {
 			return false
 		}
 	}
+	in.tailAt.Store(int64(size))
 	return true
 }
 
@@ -242,12 +280,12 @@ func (in *inode) Mapped(delta int, _ bool) {
 			in.sb.w.delMapped(in)
 		}
 	}
-	last = in.mapped <= 0
+	busy := in.mapped <= 0 && in.dax.Swap(false)
 	in.memMu.Unlock()
 	if m != nil {
 		_ = m.Close()
 	}
-	if last && in.dax.Swap(false) {
+	if busy {
 		in.sb.releaseBusy(in)
 	}
 }

@@ -212,6 +212,7 @@ func (in *inode) reloadMem(off int64, n int) {
 // resizeMem makes the Memfile as long as the file: pages beyond give SIGBUS, bytes between are zero. The caller holds
 // in.mu.
 func (in *inode) resizeMem(old, size int64) {
+	in.tailAt.Store(0)
 	in.memMu.Lock()
 	defer in.memMu.Unlock()
 	if in.mem == nil {
@@ -254,6 +255,9 @@ func (sb *superBlock) releaseBusy(in *inode) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if in.dax.Load() {
+		return // it has been mapped again
+	}
 	for _, r := range in.busy {
 		w.tx.freed = append(w.tx.freed, r)
 		w.tx.nfreed += r.n
