@@ -89,14 +89,14 @@ conformance: linux $(DEBIAN) ## Run other people's test suites in guests, for ho
 DEMO ?=
 comma := ,
 DEMOARGS := quiet mem=256M $(if $(filter debian,$(DEMO)),ubd0=debian.cow$(comma)$(CURDIR)/$(DEBIAN))
-demo: linux $(if $(filter debian,$(DEMO)),$(DEBIAN)) ## A shell, or DEMO=debian: a login, in a guest of a normal user
+demo: linux $(if $(filter debian,$(DEMO)),$(DEBIAN)) ## A shell, or DEMO=debian: a login, in a guest of a normal user (ARGS=eth0=user adds options)
 	@dir=$$(mktemp -d) && cp linux $$dir/linux && cd $$dir && trap 'rm -rf "$$dir"' EXIT && \
 	echo "$(if $(DEMO),Log in as root (password root) or user (password user); poweroff ends the guest.,Type exit to leave the guest.)" >&2 && \
 	if [ "$$(id -u)" = 0 ] && command -v setpriv >/dev/null && id nobody >/dev/null 2>&1; then \
 		chown -R nobody $$dir && echo "Running as the user nobody: a guest needs no root." >&2 && \
-		HOME=$$dir setpriv --reuid nobody --clear-groups --no-new-privs ./linux $(DEMOARGS); \
+		HOME=$$dir setpriv --reuid nobody --clear-groups --no-new-privs ./linux $(DEMOARGS) $(ARGS); \
 	else \
-		./linux $(DEMOARGS); \
+		./linux $(DEMOARGS) $(ARGS); \
 	fi
 
 install: linux ## Install the program, its other names and their manual pages below $(PREFIX)

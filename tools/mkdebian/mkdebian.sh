@@ -47,7 +47,7 @@ export linux mirror suite size packages cache image tree finish
 fakeroot sh -eu <<'END'
 chmod 755 "$tree"
 debootstrap --foreign --variant=minbase --cache-dir="$cache" --components=main \
-	--include="$packages,procps,util-linux-extra,e2fsprogs,login,passwd" "$suite" "$tree" "$mirror" >"$cache/log" 2>&1 ||
+	--include="$packages,procps,util-linux-extra,e2fsprogs,login,passwd,netbase,ifupdown,iproute2,isc-dhcp-client" "$suite" "$tree" "$mirror" >"$cache/log" 2>&1 ||
 	{ tail -n 20 "$cache/log" >&2; exit 1; }
 rm -f "$tree"/var/cache/apt/archives/lock
 cat >"$finish" <<'EOS'
@@ -59,6 +59,12 @@ echo '127.0.0.1 localhost debian' >/etc/hosts
 cat >/etc/fstab <<'EOT'
 /dev/ubda  /     ext4   errors=remount-ro  0 1
 tmpfs      /tmp  tmpfs  defaults           0 0
+EOT
+# "ifup eth0" asks for an address; at boot that would wait for an answer that may not come.
+cat >/etc/network/interfaces <<'EOT'
+auto lo
+iface lo inet loopback
+iface eth0 inet dhcp
 EOT
 # There is no line for the first console, tty0; the others are pseudoterminals of the host.
 [ ! -e /etc/inittab ] || sed -i '/^1:.*getty/i 0:2345:respawn:/sbin/getty 38400 tty0 linux' /etc/inittab
