@@ -33,6 +33,7 @@ while read -r kind; do
 	mount /dev/ubdb /m; [ "$(sum)" = "$before" ] || echo "$kind: differs after growing"
 	dd if=/dev/zero of=/m/more bs=1M count=60 status=none; rm /m/more; umount /m
 	check "used again $kind"
+	e2fsck -fy /dev/ubdb >/dev/null 2>&1 || [ $? = 1 ]
 	resize2fs /dev/ubdb 70M >/log 2>&1 || { echo "shrink $kind:"; cat /log; exit 1; }
 	check "shrunk $kind"
 	mount /dev/ubdb /m; [ "$(sum)" = "$before" ] || echo "$kind: differs after shrinking"
@@ -74,5 +75,87 @@ func TestDebianDisks(t *testing.T) {
 	}
 	if out, err := exec.Command(e2fsck, "-fn", disk).CombinedOutput(); err != nil {
 		t.Errorf("the host's e2fsck: %v\n%s", err, out)
+	}
+}
+
+// loopScript works with loop devices as losetup, mount and sfdisk do, and maps one.
+const loopScript = `
+set -e
+cd /root; truncate -s 32M img
+python3 -c "
+import struct
+b = bytearray(512); b[510:] = b'\x55\xaa'
+for i, (at, n) in enumerate([(2048, 16384), (18432, 32768)]): struct.pack_into('<B3xB3xII', b, 446 + 16*i, 0, 0x83, at, n)
+open('img', 'r+b').write(b)"
+L=$(losetup -f --show -P img); echo $L; ls $L*
+cat /sys/block/loop0/loop/backing_file /sys/block/loop0/loop/partscan
+mke2fs -q -F ${L}p2; mount ${L}p2 /mnt; cp /etc/passwd /mnt; umount /mnt; e2fsck -fn ${L}p2 >/dev/null 2>&1 && echo checked
+losetup --direct-io=on $L; losetup -n -O DIO $L
+losetup -d $L; ls $L*
+truncate -s 8M fs; mke2fs -q -F -t ext4 fs; mount -o loop fs /mnt; cp /etc/passwd /mnt; losetup -n -O AUTOCLEAR,BACK-FILE -j fs
+umount /mnt; losetup -j fs; e2fsck -fn fs >/dev/null 2>&1 && echo checked
+truncate -s 1M data; L=$(losetup -f --show data)
+dd if=/dev/zero bs=512 count=2048 status=none | tr '\0' x | dd of=$L bs=512 status=none
+tr -d x <data | wc -c
+python3 - $L <<'END'
+import mmap, os, sys
+f = os.open(sys.argv[1], os.O_RDWR)
+d = os.open("data", os.O_RDWR)
+m = mmap.mmap(f, 1 << 20)
+print(m[:3], m[-3:])
+m[4096:4100] = b"mmap"
+print(os.pread(d, 6, 4095), os.pread(f, 6, 4095))
+os.pwrite(f, b"loop", 8192)
+print(m[8191:8197], os.pread(d, 6, 8191))
+os.pwrite(d, b"file", 500000)
+print(m[499999:500005])
+m.flush()
+try:
+    mmap.mmap(f, 1 << 20, offset=1 << 20)
+except Exception as e:
+    print(type(e).__name__)
+m.close()
+END
+losetup -d $L; md5sum data | cut -c1-8
+L=$(losetup -f --show -o 512 data); python3 -c "import mmap,os; mmap.mmap(os.open('$L', os.O_RDWR), 4096)" 2>&1 | tail -1; losetup -d $L
+L=$(losetup -f --show data); truncate -s 4096 data; blockdev --getsize64 $L; dd if=$L bs=4096 skip=1 count=1 status=none | tr -d '\0' | wc -c
+losetup -c $L; blockdev --getsize64 $L; losetup -d $L; losetup -a
+`
+
+const loopWant = `/dev/loop0
+/dev/loop0
+/dev/loop0p1
+/dev/loop0p2
+/root/img
+1
+checked
+  1
+/dev/loop0
+        1 /root/fs
+checked
+0
+b'xxx' b'xxx'
+b'xmmapx' b'xmmapx'
+b'xloopx' b'xloopx'
+b'xfilex'
+652b4ed7
+OSError: [Errno 19] No such device
+1048576
+0
+4096
+`
+
+// TestDebianLoop works with loop devices in a guest.
+func TestDebianLoop(t *testing.T) {
+	image := debian(t)
+	dir, err := os.MkdirTemp(work, "loop")
+	need(t, err)
+	defer os.RemoveAll(dir)
+	need(t, os.Chmod(dir, 0o777))
+	g := guest{args: []string{"ubd0=" + dir + "/layer," + image, "rw"}, unprivileged: os.Geteuid() == 0, limit: 2 * time.Minute,
+		command: "bash -c '" + strings.ReplaceAll(loopScript, "'", `'\''`) + "'"}
+	out, log, err := g.run(t)
+	if err != nil || out != loopWant || broken(log) != "" {
+		t.Fatalf("%v\n%s%s", err, diff(loopWant, out), tail(log))
 	}
 }

@@ -58,6 +58,13 @@ type PageMapper interface {
 	HostPages(off, n int64, shared bool) (h *platform.HostFile, hostOff, length int64, err error)
 }
 
+// MapCounter is a PageMapper that hands out the pages of something else, if that has some, and tells it what is mapped.
+type MapCounter interface {
+	CanMap() bool
+	// Mapped is vfs.Mapping's.
+	Mapped(delta int, write bool)
+}
+
 // Limits describe what a device likes; drivers may implement Limiter, others get DefaultLimits.
 type Limits struct {
 	DiscardGranularity, DiscardMax int64

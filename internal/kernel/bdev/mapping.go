@@ -18,6 +18,9 @@ func (s *special) Mapping(vfs.Caller, *vfs.File, bool, bool) (vfs.Mapping, error
 	if _, ok := s.n.disk.Dev.(PageMapper); !ok || s.n.start%abi.PageSize != 0 {
 		return nil, unix.ENODEV
 	}
+	if c, ok := s.n.disk.Dev.(MapCounter); ok && !c.CanMap() {
+		return nil, unix.ENODEV
+	}
 	return (*mapping)(s.n), nil
 }
 
@@ -69,7 +72,10 @@ func (m *mapping) MSync(uint64, uint64) error { return (*Node)(m).Flush() }
 
 // Mapped is vfs.Mapping's. The open file that a mapping holds keeps the disk. Loads and stores go to the host's pages, so
 // that nothing is held back from them meanwhile.
-func (m *mapping) Mapped(delta int, _ bool) {
+func (m *mapping) Mapped(delta int, write bool) {
+	if c, ok := m.disk.Dev.(MapCounter); ok {
+		c.Mapped(delta, write)
+	}
 	for ; delta > 0; delta-- {
 		m.disk.wb.stopHolding()
 	}

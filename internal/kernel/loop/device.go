@@ -7,8 +7,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/user-mode-linux/linux/internal/kernel/abi"
 	"github.com/user-mode-linux/linux/internal/kernel/bdev"
 	"github.com/user-mode-linux/linux/internal/kernel/cred"
+	"github.com/user-mode-linux/linux/internal/kernel/platform"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
@@ -24,6 +26,8 @@ type device struct {
 	mu sync.RWMutex
 	// +checklocks:mu
 	b *binding // nil if there is no file
+
+	mapped atomic.Int64 // mappings of the special file
 }
 
 // binding is what a device is bound to. It is immutable, apart from flags, and replaced as a whole.
@@ -35,6 +39,7 @@ type binding struct {
 	readOnly      bool
 	flags         atomic.Uint32
 	users         sync.WaitGroup
+	pages         vfs.Mapping // of the file; nil if it cannot be mapped, or the device does not begin at a page
 }
 
 func newDevice(index int) (*device, error) {
@@ -214,6 +219,47 @@ func (d *device) Limits() bdev.Limits {
 	return bdev.Limits{PhysicalBlock: bdev.SectorSize, WriteCache: true, DiscardGranularity: 4096, DiscardMax: 1<<32 - bdev.SectorSize}
 }
 
+// findPages sets pages.
+func (b *binding) findPages() {
+	if m, ok := b.file.Ops.(vfs.Mappable); ok && b.offset%abi.PageSize == 0 {
+		if x, err := m.Mapping(kernel, b.file, true, !b.readOnly); err == nil {
+			b.pages = x
+		}
+	}
+}
+
+// CanMap is bdev.MapCounter's.
+func (d *device) CanMap() bool {
+	b := d.peek()
+	return b != nil && b.pages != nil
+}
+
+// Mapped is bdev.MapCounter's. Who has a mapping has the device open, so that it stays bound to the file.
+func (d *device) Mapped(delta int, write bool) {
+	d.mapped.Add(int64(delta))
+	if b := d.peek(); b != nil && b.pages != nil {
+		b.pages.Mapped(delta, write)
+	}
+}
+
+// HostPages is bdev.PageMapper's: they are the file's.
+func (d *device) HostPages(off, n int64, shared bool) (h *platform.HostFile, hostOff, length int64, err error) {
+	b := d.get()
+	if b == nil {
+		return nil, 0, 0, nil
+	}
+	defer b.users.Done()
+	if b.pages == nil {
+		return nil, 0, 0, nil
+	}
+	at := uint64(b.offset + off)
+	x, err := b.pages.Extents(at, uint64(n), shared, shared && !b.readOnly)
+	if err != nil || len(x) == 0 || x[0].Off != at {
+		return nil, 0, 0, err
+	}
+	return x[0].Host, int64(x[0].HostOff), int64(min(x[0].Len, uint64(n))), nil
+}
+
 // LastClose unbinds a device that was to go with its last user.
 func (d *device) LastClose() {
 	if b := d.peek(); b == nil || b.flags.Load()&flagAutoclear == 0 {
@@ -245,6 +291,7 @@ func (d *device) unbind() {
 
 // replace puts another binding to the same file, or another one, in the place of the present one.
 func (d *device) replace(b *binding) {
+	b.findPages()
 	d.mu.Lock()
 	old := d.b
 	d.b = b

@@ -299,6 +299,9 @@ func (d *device) change(old *binding, i info) error {
 	if err := b.set(i); err != nil {
 		return err
 	}
+	if d.mapped.Load() != 0 && b.offset != old.offset {
+		return unix.EBUSY
+	}
 	b.flags.Store(old.flags.Load()&^clearFlags | i.flags&setFlags)
 	d.disk.Sync()
 	d.replace(b)
@@ -309,6 +312,9 @@ func (d *device) change(old *binding, i info) error {
 func (d *device) changeFile(c vfs.Caller, old *binding, fd int32) error {
 	if !old.readOnly {
 		return unix.EINVAL
+	}
+	if d.mapped.Load() != 0 { // its pages are the old file's
+		return unix.EBUSY
 	}
 	file, err := d.fileOf(c, fd)
 	if err != nil {
