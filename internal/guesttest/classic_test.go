@@ -48,7 +48,7 @@ func TestClassic(t *testing.T) {
 	kinds := []string{"-t ext4"}
 	if long() {
 		for _, size := range []string{"1024", "2048", "4096"} {
-			for _, kind := range []string{"-t ext4 -O ^metadata_csum,^64bit", "-t ext4 -O 64bit,metadata_csum", "-t ext4 -O ^extent,^dir_index",
+			for _, kind := range []string{"-t ext4 -O ^metadata_csum,^64bit", "-t ext4 -O 64bit,metadata_csum", "-t ext4 -O ^extent,^64bit,^dir_index",
 				"-t ext4 -O inline_data,large_dir", "-t ext4 -O meta_bg,^resize_inode", "-t ext4 -O ^has_journal", "-t ext3", "-t ext2"} {
 				kinds = append(kinds, kind+" -b "+size)
 			}
