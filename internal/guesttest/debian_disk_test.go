@@ -52,7 +52,7 @@ func TestDebianDisks(t *testing.T) {
 		kinds = nil
 		for _, size := range []string{"1024", "2048", "4096"} {
 			for _, kind := range []string{"-t ext4", "-t ext4 -O ^metadata_csum,^64bit", "-t ext4 -O ^has_journal", "-t ext4 -O ^extent,^64bit,^flex_bg",
-				"-t ext4 -O inline_data", "-t ext4 -O meta_bg,^resize_inode", "-t ext4 -O ^dir_index,^huge_file", "-t ext4 -O sparse_super2,^resize_inode",
+				"-t ext4 -O inline_data", "-t ext4 -O meta_bg,^resize_inode", "-t ext4 -O ^dir_index,^huge_file",
 				"-t ext4 -I 128", "-t ext4 -O uninit_bg,^metadata_csum", "-t ext3", "-t ext2"} {
 				kinds = append(kinds, kind+" -b "+size)
 			}
