@@ -79,8 +79,12 @@ image: linux ## An image of Debian in build/ (PACKAGES=...; needs debootstrap, f
 $(DEBIAN):
 	$(MAKE) image
 
-debian-test: linux $(DEBIAN) ## Have the programs of Debian do real work in guests, and boot it
-	GUESTTEST_DEBIAN=$(CURDIR)/$(DEBIAN) GUESTTEST_LINUX=$(CURDIR)/linux $(GO) test -v -timeout 30m -run '^TestDebian' ./internal/guesttest
+SYSTEMD := build/systemd.ext4
+$(SYSTEMD): | linux
+	tools/mkdebian/mkdebian.sh -i systemd -c build/debs $(SYSTEMD)
+
+debian-test: linux $(DEBIAN) $(SYSTEMD) ## Have the programs of Debian do real work in guests, and boot it
+	GUESTTEST_DEBIAN=$(CURDIR)/$(DEBIAN) GUESTTEST_SYSTEMD=$(CURDIR)/$(SYSTEMD) GUESTTEST_LINUX=$(CURDIR)/linux $(GO) test -v -timeout 30m -run '^TestDebian' ./internal/guesttest
 
 conformance: linux $(DEBIAN) ## Run other people's test suites in guests, for hours (STEPS=go,posix,pts,python; needs a network)
 	STEPS="$(subst $(comma), ,$(STEPS))" testdata/conformance/run.sh ./linux $(DEBIAN) build/conformance

@@ -230,23 +230,29 @@ func (c *conversation) halted() {
 	}
 }
 
-// TestDebianBoot boots Debian by its init to a login, works as a user and as root, changes the password, reboots, and
-// looks for all of it after that and after a new start.
-func TestDebianBoot(t *testing.T) {
-	image := debian(t)
-	e2fsck := hostTool(t, "e2fsck", "e2fsprogs")
+// debianCopy is a copy of an image that the guest may write.
+func debianCopy(t *testing.T, image string) string {
+	t.Helper()
 	dir, err := os.MkdirTemp(work, "debian")
 	need(t, err)
-	defer os.RemoveAll(dir)
+	t.Cleanup(func() { os.RemoveAll(dir) })
 	need(t, os.Chmod(dir, 0o755))
 	disk := filepath.Join(dir, "disk")
-	out, err := exec.Command("cp", "--sparse=always", image, disk).CombinedOutput()
-	if err != nil {
+	if out, err := exec.Command("cp", "--sparse=always", image, disk).CombinedOutput(); err != nil {
 		t.Fatalf("cp: %v\n%s", err, out)
 	}
 	if os.Geteuid() == 0 {
 		need(t, os.Chown(disk, nobody, nobody))
 	}
+	return disk
+}
+
+// TestDebianBoot boots Debian by its init to a login, works as a user and as root, changes the password, reboots, and
+// looks for all of it after that and after a new start.
+func TestDebianBoot(t *testing.T) {
+	image := debian(t)
+	e2fsck := hostTool(t, "e2fsck", "e2fsprogs")
+	disk := debianCopy(t, image)
 	const user, root, old, new = "user@debian:~$ ", "root@debian:", "user", "Correct-Horse-9"
 	login := func(c *conversation, password string) {
 		t.Helper()
@@ -288,6 +294,38 @@ func TestDebianBoot(t *testing.T) {
 	c.expect(user, "stty -echo; echo *")
 	c.expect("file second sums\r\n", "")
 	su(c, "halt -p")
+	c.halted()
+	if out, err := exec.Command(e2fsck, "-fn", disk).CombinedOutput(); err != nil {
+		t.Errorf("e2fsck: %v\n%s", err, out)
+	}
+}
+
+// TestDebianSystemd boots the image of GUESTTEST_SYSTEMD (mkdebian.sh -i systemd) by systemd to a login with no unit failed, has it
+// start a unit with a limit, and reboots and ends it by its own commands.
+func TestDebianSystemd(t *testing.T) {
+	image := os.Getenv("GUESTTEST_SYSTEMD")
+	if image == "" {
+		t.Skip("GUESTTEST_SYSTEMD names no image with systemd")
+	}
+	e2fsck := hostTool(t, "e2fsck", "e2fsprogs")
+	disk := debianCopy(t, image)
+	login := func(c *conversation) {
+		t.Helper()
+		c.expect("debian login: ", "root")
+		c.expect("Password: ", "root")
+	}
+	const prompt = "root@debian:~# "
+	c := converse(t, "ubd0="+disk, "mem=512M", "eth0=user")
+	login(c)
+	c.expect(prompt, "stty -echo; systemctl is-system-running --wait; systemctl --failed --no-legend | wc -l; systemd-detect-virt")
+	c.expect("running\r\n0\r\numl\r\n", "")
+	c.expect(prompt, "systemd-run -q --pipe --wait -p TasksMax=5 sh -c 'cat /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)/pids.max'")
+	c.expect("5\r\n", "")
+	c.expect(prompt, "journalctl -b -q -o cat -u systemd-logind | grep -c 'New seat seat0'; echo kept >file; systemctl reboot")
+	c.expect("1\r\n", "")
+	login(c)
+	c.expect(prompt, "stty -echo; cat file; systemctl poweroff")
+	c.expect("kept\r\n", "")
 	c.halted()
 	if out, err := exec.Command(e2fsck, "-fn", disk).CombinedOutput(); err != nil {
 		t.Errorf("e2fsck: %v\n%s", err, out)
