@@ -197,3 +197,40 @@ func TestTheirWatchdog(t *testing.T) {
 	in.Close()
 	_ = dog.Wait()
 }
+
+// TestTheirPortHelper: the helper of uml-utilities, as it is, hands its terminal over to a guest. The terminal emulator that runs it
+// is a script and the test, so that no display is needed.
+func TestTheirPortHelper(t *testing.T) {
+	const helper = "/usr/lib/uml/port-helper"
+	if _, err := os.Stat(helper); err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	emulator, socket := filepath.Join(dir, "emulator"), filepath.Join(dir, "socket")
+	// emulator -T <title> -e <our helper> -uml-socket <path>
+	script := fmt.Sprintf("#!/bin/sh\necho \"$6\" >%s.new && mv %[1]s.new %[1]s\nexec sleep 100\n", socket)
+	if err := os.WriteFile(emulator, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	g := newGuest(t, "con0=null", "con1=xterm", "xterm="+emulator+",-T,-e")
+	g.cmd.Env = append(g.cmd.Env, "DISPLAY=none")
+	g.start()
+	if err := g.client("exec", "sh -i </dev/tty1 >/dev/tty1 2>&1").Start(); err != nil {
+		t.Fatal(err)
+	}
+	var path []byte
+	for end := time.Now().Add(patience); len(path) == 0; time.Sleep(10 * time.Millisecond) {
+		if path, _ = os.ReadFile(socket); time.Now().After(end) {
+			t.Fatalf("no terminal emulator is started\n%s", g.log())
+		}
+	}
+	cmd := exec.Command(helper, "-uml-socket", strings.TrimSpace(string(path)))
+	m, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 24, Cols: 80})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close(); _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	u := newUser(t, m)
+	u.types("echo got $((6*7))", "got 42")
+	g.halt()
+}
