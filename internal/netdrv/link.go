@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/net/inet"
 )
 
 const (
@@ -25,12 +27,10 @@ type link struct {
 	// route, if not nil, makes or removes the host's route to an address of the guest.
 	route func(ip netip.Addr, there bool)
 
+	inet.Receiver
+
 	fd   int
 	file *os.File // the same, for the poller
-
-	// mu is held while a frame is handed over, so that Close returns after the last one.
-	mu sync.Mutex
-	in func(frame []byte)
 
 	// sendMu keeps frames in order. waiting are those that the host did not take at once: the receive queue of a socket of
 	// datagrams, as that of a switch, holds 10 of them, and a burst would lose the rest.
@@ -86,11 +86,7 @@ func (l *link) receive() {
 // handOver hands frames over, in their order.
 func (l *link) handOver(frames <-chan []byte) {
 	for frame := range frames {
-		l.mu.Lock()
-		if l.in != nil {
-			l.in(frame)
-		}
-		l.mu.Unlock()
+		l.HandOver(frame)
 		if cap(frame) == usualFrame {
 			buffers.Put((*[usualFrame]byte)(frame[:usualFrame]))
 		}
@@ -119,21 +115,6 @@ func (l *link) ended() bool {
 	l.closeMu.RLock()
 	defer l.closeMu.RUnlock()
 	return l.closed
-}
-
-// Open, Close and Send are inet.Link's.
-func (l *link) Open(in func(frame []byte)) error {
-	l.mu.Lock()
-	l.in = in
-	l.mu.Unlock()
-	return nil
-}
-
-// Close stops the hand-over.
-func (l *link) Close() {
-	l.mu.Lock()
-	l.in = nil
-	l.mu.Unlock()
 }
 
 // Send sends a frame, or has it wait for its turn.

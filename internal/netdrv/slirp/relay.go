@@ -21,8 +21,10 @@ import (
 
 const (
 	dialTimeout = 30 * time.Second
-	// flowIdle is how long a UDP flow without datagrams is kept (RFC 4787 wants two minutes at least).
+	// flowIdle is how long a UDP flow without datagrams is kept (RFC 4787 wants two minutes at least), and nameIdle one to a
+	// name server, which has an answer and no more: resolvers ask each question from another port.
 	flowIdle = 2 * time.Minute
+	nameIdle = 10 * time.Second
 )
 
 func destination(id stack.TransportEndpointID) netip.AddrPort {
@@ -122,7 +124,11 @@ func (n *Net) udp(r *udp.ForwarderRequest) bool {
 		out.Close()
 		return true
 	}
-	go n.flow(gonet.NewUDPConn(&wq, ep), out)
+	idle := flowIdle
+	if to.Port() == 53 {
+		idle = nameIdle
+	}
+	go n.flow(gonet.NewUDPConn(&wq, ep), out, idle)
 	return true
 }
 
@@ -130,12 +136,12 @@ func (n *Net) udp(r *udp.ForwarderRequest) bool {
 var broadcast = netip.MustParseAddr("10.0.2.255")
 
 // flow carries datagrams until there have been none for a while.
-func (n *Net) flow(guest *gonet.UDPConn, out *net.UDPConn) {
+func (n *Net) flow(guest *gonet.UDPConn, out *net.UDPConn, patience time.Duration) {
 	defer n.flows.Add(-1)
 	both := func() { guest.Close(); out.Close() }
 	defer both()
 	defer context.AfterFunc(n.ctx, both)()
-	idle := time.AfterFunc(flowIdle, both)
+	idle := time.AfterFunc(patience, both)
 	defer idle.Stop()
 	done := make(chan struct{})
 	carry := func(dst, src net.Conn) {
@@ -144,7 +150,7 @@ func (n *Net) flow(guest *gonet.UDPConn, out *net.UDPConn) {
 			k, err := src.Read(buf)
 			switch {
 			case err == nil:
-				idle.Reset(flowIdle)
+				idle.Reset(patience)
 				_, err = dst.Write(buf[:k])
 				if err != nil && !errors.Is(err, net.ErrClosed) {
 					continue // lost, as on a wire

@@ -10,7 +10,7 @@
 // What listens on the host's loopback addresses is not for the guest, which need not be trusted: only Config.Loopback lets the
 // router pass connections on to it.
 //
-// Locks: mu is a leaf. Frames for the guest leave on a goroutine of their own, with no lock held.
+// Frames for the guest leave on a goroutine of their own: its stack, which has called Send, is never called back from there.
 package slirp
 
 import (
@@ -19,7 +19,6 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -33,6 +32,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"github.com/user-mode-linux/linux/internal/kernel/net/inet"
 )
 
 // The addresses of the network.
@@ -60,6 +61,8 @@ const routerMAC = tcpip.LinkAddress("\x52\x55\x0a\x00\x02\x02")
 
 // Net is such a network. It is the link of one interface.
 type Net struct {
+	inet.Receiver
+
 	config Config
 	stack  *stack.Stack
 	ep     *channel.Endpoint
@@ -68,10 +71,6 @@ type Net struct {
 	cancel context.CancelFunc
 
 	conns, flows atomic.Int32
-
-	// mu is held while a frame is handed over, so that Close returns after the last one.
-	mu sync.Mutex
-	in func(frame []byte)
 
 	pings pings
 }
@@ -150,7 +149,7 @@ func (n *Net) deliver() {
 		}
 		v := pkt.ToView()
 		pkt.DecRef()
-		n.hand(v.AsSlice())
+		n.HandOver(v.AsSlice())
 		v.Release()
 	}
 }
@@ -161,29 +160,6 @@ func (n *Net) queue(frame []byte) {
 	list.PushBack(stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(frame)}))
 	_, _ = n.ep.WritePackets(list) // lost if there are too many
 	list.Reset()
-}
-
-func (n *Net) hand(frame []byte) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.in != nil {
-		n.in(frame)
-	}
-}
-
-// Open, Close and Send are inet.Link's.
-func (n *Net) Open(in func(frame []byte)) error {
-	n.mu.Lock()
-	n.in = in
-	n.mu.Unlock()
-	return nil
-}
-
-// Close stops the hand-over.
-func (n *Net) Close() {
-	n.mu.Lock()
-	n.in = nil
-	n.mu.Unlock()
 }
 
 // Send takes a frame of the guest.

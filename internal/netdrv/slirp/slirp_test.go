@@ -100,6 +100,18 @@ func upper(l net.Listener) {
 	}
 }
 
+// upperUDP answers datagrams likewise.
+func upperUDP(l net.PacketConn) {
+	buf := make([]byte, 65536)
+	for {
+		k, from, err := l.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		l.WriteTo(bytes.ToUpper(buf[:k]), from)
+	}
+}
+
 func localTCP(t *testing.T) (net.Listener, uint16) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -163,16 +175,7 @@ func TestUDP(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	go func() {
-		buf := make([]byte, 65536)
-		for {
-			k, from, err := l.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			l.WriteTo(bytes.ToUpper(buf[:k]), from)
-		}
-	}()
+	go upperUDP(l)
 	s, n := newGuest(t, Config{Loopback: true})
 	to := full(netip.AddrPortFrom(Router, uint16(l.LocalAddr().(*net.UDPAddr).Port)))
 	for i := range 3 {
@@ -267,16 +270,7 @@ func TestForward(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer u.Close()
-	go func() {
-		buf := make([]byte, 2000)
-		for {
-			k, from, err := u.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			u.WriteTo(bytes.ToUpper(buf[:k]), from)
-		}
-	}()
+	go upperUDP(u)
 	for _, text := range []string{"one", "two"} {
 		c, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", ports[1]))
 		if err != nil {

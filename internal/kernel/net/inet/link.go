@@ -2,6 +2,7 @@ package inet
 
 import (
 	"net/netip"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +24,37 @@ type Link interface {
 	// Send sends a frame, which is the caller's again when it returns. It must not wait: what cannot be sent at once is
 	// lost, and then it returns false.
 	Send(frame []byte) bool
+}
+
+// Receiver is the half of a Link that hands frames over; the zero value is a device that is down.
+type Receiver struct {
+	// mu is held while a frame is handed over, so that Close returns after the last one.
+	mu sync.Mutex
+	in func(frame []byte)
+}
+
+// Open is Link's.
+func (r *Receiver) Open(in func(frame []byte)) error {
+	r.mu.Lock()
+	r.in = in
+	r.mu.Unlock()
+	return nil
+}
+
+// Close is Link's.
+func (r *Receiver) Close() {
+	r.mu.Lock()
+	r.in = nil
+	r.mu.Unlock()
+}
+
+// HandOver gives the device a frame. While the device is down it is dropped.
+func (r *Receiver) HandOver(frame []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.in != nil {
+		r.in(frame)
+	}
 }
 
 // Addressed is a Link that hears of the IPv4 addresses of its device while that is up: the host may need routes to them.
