@@ -10,6 +10,7 @@ import (
 	"github.com/user-mode-linux/linux/internal/kernel/cgroup"
 	"github.com/user-mode-linux/linux/internal/kernel/cred"
 	"github.com/user-mode-linux/linux/internal/kernel/fs/pseudo"
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 	"github.com/user-mode-linux/linux/internal/kernel/task"
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 	"github.com/user-mode-linux/linux/internal/kernel/wait"
@@ -112,14 +113,21 @@ func own(in vfs.Inode, cr *cred.Cred) {
 	}
 }
 
-// Mkdir implements vfs.Inode: it makes a group.
+// groupCost is about what a group takes with its directory and files, in bytes.
+const groupCost = 16 << 10
+
+// Mkdir implements vfs.Inode: it makes a group. ENOMEM if the kernel may not hold more for the guest.
 func (d *dir) Mkdir(c vfs.Caller, name string, mode uint32) (vfs.Inode, error) {
 	if _, err := d.Dir.Lookup(c, name); err == nil {
 		return nil, unix.EEXIST
 	}
+	if !kmem.Take(groupCost) {
+		return nil, unix.ENOMEM
+	}
 	n := &dir{Dir: pseudo.NewDirIn(d.Dir, mode&0o7777), fs: d.fs}
 	g, err := d.g.Mkdir(name, func(*cgroup.Group) func(string) { return n.changed })
 	if err != nil {
+		kmem.Add(-groupCost)
 		return nil, err
 	}
 	n.g = g
@@ -142,6 +150,8 @@ func (d *dir) Rmdir(_ vfs.Caller, name string, child vfs.Inode) error {
 	if err := n.g.Rmdir(); err != nil {
 		return err
 	}
+	kmem.Add(-groupCost)
+	n.xattr.Clear()
 	d.fs.mu.Lock()
 	delete(d.fs.dirs, n.g)
 	d.fs.mu.Unlock()

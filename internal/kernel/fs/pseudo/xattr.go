@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 )
 
 // Limits of the attributes of one node, as kernfs has them for user attributes.
@@ -15,8 +17,8 @@ const (
 	maxXattrBytes = 128 << 10
 )
 
-// Xattrs are extended attributes of a node that can have them, in memory. The zero value is empty; the owner's methods of
-// vfs.Inode call these.
+// Xattrs are extended attributes of a node that can have them, in memory, which is charged to kmem. The zero value is empty; the
+// owner's methods of vfs.Inode call these, and Clear when the node goes.
 type Xattrs struct {
 	mu    sync.Mutex
 	m     map[string][]byte
@@ -41,7 +43,7 @@ func (x *Xattrs) Get(name string) ([]byte, error) {
 	return slices.Clone(v), nil
 }
 
-// Set sets one, as setxattr(2) says; ENOSPC if there are too many.
+// Set sets one, as setxattr(2) says; ENOSPC if there are too many, ENOMEM if the kernel may not hold more.
 func (x *Xattrs) Set(name string, value []byte, flags int) error {
 	if !keepsXattr(name) {
 		return unix.EOPNOTSUPP
@@ -56,7 +58,10 @@ func (x *Xattrs) Set(name string, value []byte, flags int) error {
 		return unix.ENODATA
 	case !ok && len(x.m) >= maxXattrs, x.bytes+len(value)-len(old) > maxXattrBytes:
 		return unix.ENOSPC
+	case len(value) > len(old) && !kmem.Take(len(value)-len(old)):
+		return unix.ENOMEM
 	}
+	kmem.Add(min(len(value)-len(old), 0))
 	if x.m == nil {
 		x.m = map[string][]byte{}
 	}
@@ -84,6 +89,15 @@ func (x *Xattrs) Remove(name string) error {
 		return unix.ENODATA
 	}
 	x.bytes -= len(v)
+	kmem.Add(-len(v))
 	delete(x.m, name)
 	return nil
+}
+
+// Clear removes all.
+func (x *Xattrs) Clear() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	kmem.Add(-x.bytes)
+	x.m, x.bytes = nil, 0
 }
