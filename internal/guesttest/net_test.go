@@ -131,3 +131,43 @@ default via 10.0.2.2 dev eth0
 		t.Errorf("%s\n%s", got, tail(log))
 	}
 }
+
+// TestUserNetWorld has a guest reach an address of the world, which is one of a network namespace here, by TCP, UDP and ping.
+func TestUserNetWorld(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: boots guests")
+	}
+	unshare, ip := hostTool(t, "unshare", "util-linux"), hostTool(t, "ip", "iproute2")
+	const setup = `"$IP" link set lo up && "$IP" addr add 198.51.100.7/32 dev lo && echo 0 0 >/proc/sys/net/ipv4/ping_group_range`
+	if out, err := exec.Command(unshare, "-Urn", "env", "IP="+ip, "sh", "-c", setup).CombinedOutput(); err != nil {
+		t.Skipf("no network namespace with pings here: %v %s", err, out)
+	}
+	path, err := linux()
+	need(t, err)
+	// The servers are in a guest, too, whose ports are opened on that address. It ends when it has got the last word.
+	const server = `udhcpc >/dev/null
+nc -u -l 7777 >/tmp/got & echo by TCP | nc -l 80
+until grep -q hello /tmp/got; do sleep 0.05; done; echo by UDP`
+	const client = `udhcpc >/dev/null
+ping -q -c 2 -i 0.1 -W 20 198.51.100.7 | grep transmitted | cut -d, -f1-3
+ping -q -c 1 -W 1 198.51.100.8 | grep transmitted | cut -d, -f2
+until nc 198.51.100.7 8000 </dev/null 2>/dev/null | grep TCP; do sleep 0.05; done
+nc 198.51.100.7 9999 </dev/null 2>&1
+while sleep 0.1; do echo hello; done | nc -u 198.51.100.7 7777`
+	const host = setup + ` || exit 1
+"$LINUX" quiet timeout=60 eth0=user exec="$CLIENT" >"$HOME/out" &
+"$LINUX" quiet timeout=60 eth0=user,hostfwd=tcp:198.51.100.7:8000-:80,hostfwd=udp:198.51.100.7:7777-:7777 exec="$SERVER" >"$HOME/last"
+kill $!; wait; cat "$HOME/out" "$HOME/last"`
+	cmd := exec.Command(unshare, "-Urn", "sh", "-c", host)
+	cmd.Env = append(os.Environ(), "IP="+ip, "HOME="+t.TempDir(), "LINUX="+path, "SERVER="+server, "CLIENT="+client)
+	out, err := cmd.Output()
+	const want = `2 packets transmitted, 2 received, 0% packet loss
+ 0 received
+by TCP
+nc: Connection refused
+by UDP
+`
+	if err != nil || string(out) != want {
+		t.Errorf("%v\n%s", err, diff(want, string(out)))
+	}
+}
