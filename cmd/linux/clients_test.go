@@ -98,7 +98,7 @@ func TestXterm(t *testing.T) {
 	if len(empty) == 0 {
 		t.Fatal("there is no window")
 	}
-	g.run("yes XXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX | head -20 >/dev/tty1")
+	g.run("yes MMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMM | head -20 >/dev/tty1")
 	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		if now := shot(); len(now) == len(empty) && differing(now, empty) > 1000 {
 			break
