@@ -65,7 +65,7 @@ func init() {
 			"The directory of the host that hostfs mounts see, and nothing outside it; / is all that you can read. Without it\nhostfs cannot be mounted; a root on hostfs gives its own directory. append: the guest can only add to the end\nof host files. map: owners, modes and devices of the guest are kept in attributes of the host's files, so that\nthe guest's root may set them. ro: nothing can be changed. off: no hostfs.\nExample: hostfs=/srv/share,map", setHostfs},
 
 		{"console=", []string{"console="}, "console=<device>",
-			"Where the kernel's messages go and what /dev/console is: tty0 (the default), ttyS0, mc (management console\nclients) or stderr0.",
+			"Where the kernel's messages go and what /dev/console is: tty0 (the default), ttyS0, mc (management console\nclients) or stderr0. Without it the guest's command line has console=tty0, and a word that has systemd offer a\nlogin there.",
 			func(p *parser, _, v string) disposition {
 				p.c.Console, p.consoleGiven = append(p.c.Console, v), true
 				return taken
