@@ -115,9 +115,6 @@ func sysPrctl(t *task.Task, a *platform.Args) (uint64, error) {
 		}
 		return 0, writeU32(t, a[1], v)
 	case unix.PR_SET_TIMERSLACK:
-		if a[1] == 0 {
-			a[1] = 50000
-		}
 		t.SetTimerSlack(a[1])
 		return 0, nil
 	case unix.PR_GET_TIMERSLACK:

@@ -1,6 +1,7 @@
 package task
 
 import (
+	"math"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +28,7 @@ type perTask struct {
 	pdeathSig  atomic.Int32
 	noNewPrivs atomic.Bool
 	slack      atomic.Uint64 // PR_SET_TIMERSLACK, nanoseconds
+	login      atomic.Uint64 // user and number of the login, see Login
 	sched      atomic.Pointer[SchedParam]
 	affinity   atomic.Uint64
 	personal   atomic.Uint32 // personality(2)
@@ -228,6 +230,7 @@ func (t *Task) newChild(fl uint64) *Task {
 	c.noNewPrivs.Store(t.noNewPrivs.Load())
 	c.security.Store(t.security.Load())
 	c.slack.Store(t.slack.Load())
+	c.login.Store(t.login.Load())
 	c.setSchedOf(t)
 	c.affinity.Store(t.affinity.Load())
 	c.personal.Store(t.personal.Load())
@@ -279,6 +282,7 @@ func (t *Task) newGroup(c *Task, fl uint64, a *CloneArgs) (_ *ThreadGroup, err e
 	n.rlim = g.rlim
 	g.rlimMu.Unlock()
 	n.oomScoreAdj.Store(g.oomScoreAdj.Load())
+	n.coreFilter.Store(g.coreFilter.Load())
 	if fl&unix.CLONE_SIGHAND != 0 {
 		n.acts.Store(g.actions())
 	} else {
@@ -489,7 +493,9 @@ func (t *Task) firstTask() *Task {
 	t.cred.Store(cred.Root())
 	t.SetComm("init")
 	t.startTime = uptime()
-	t.slack.Store(50000)
+	t.slack.Store(defaultSlack)
+	t.login.Store(math.MaxUint64)
+	t.Group.coreFilter.Store(defaultCoreFilter)
 	t.sched.Store(&SchedParam{})
 	t.affinity.Store(^uint64(0))
 	return t

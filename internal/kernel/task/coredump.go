@@ -311,7 +311,7 @@ func (t *Task) writeCore(out *coreOutput, info arch.Siginfo) error {
 		return err
 	}
 	for i := range regions {
-		p.Regions = append(p.Regions, coreRegion(t, m, &regions[i], own))
+		p.Regions = append(p.Regions, coreRegion(t, m, &regions[i], own, g.CoreFilter()))
 	}
 	return coredump.Write(out, p, m.ReadAt)
 }
@@ -335,23 +335,57 @@ func (t *Task) coreThread() (c coredump.Thread, ok bool) {
 	return c, true
 }
 
-// coreRegion decides what of a mapping is written, as /proc/<pid>/coredump_filter does by default: memory of the process's
-// own, and the first page of programs and libraries. Memory that was never touched is not written.
-func coreRegion(c vfs.Caller, m *mm.MM, r *mm.Region, own []uio.Range) coredump.Region {
+// What a core file contains: bits of /proc/<pid>/coredump_filter (core(5)).
+const (
+	coreAnonPrivate = 1 << iota
+	coreAnonShared
+	coreFilePrivate
+	coreFileShared
+	coreHeaders // the first pages of programs and libraries
+	coreHugePrivate
+
+	coreFilterBits    = 1<<9 - 1
+	defaultCoreFilter = coreAnonPrivate | coreAnonShared | coreHeaders | coreHugePrivate
+)
+
+// CoreFilter is /proc/<pid>/coredump_filter; unknown bits are dropped.
+func (g *ThreadGroup) CoreFilter() uint32     { return g.coreFilter.Load() }
+func (g *ThreadGroup) SetCoreFilter(v uint32) { g.coreFilter.Store(v & coreFilterBits) }
+
+// coreRegion decides what of a mapping is written. The process's own memory is left out where it was never touched, and so is
+// what cannot be read.
+func coreRegion(c vfs.Caller, m *mm.MM, r *mm.Region, own []uio.Range, filter uint32) coredump.Region {
 	size := r.End - r.Start
 	out := coredump.Region{Start: r.Start, End: r.End, Prot: r.Prot}
-	anonymous := r.File == nil || r.File.Path.Mount == nil // memory without a name
+	named := r.File != nil && r.File.Path.Mount != nil
 	if r.File != nil {
 		out.Off = r.Off
 		out.File = vfs.PathName(c, r.File.Path)
 	}
+	if r.Prot&unix.PROT_READ == 0 || size > maxDumped || r.Name == "[vvar]" {
+		return out
+	}
 	touched := slices.ContainsFunc(own, func(o uio.Range) bool { return o.Addr < r.End && r.Start < o.Addr+o.Len })
-	var magic [4]byte
+	whole := uint32(0) // what of the filter has all of it written
 	switch {
-	case r.Prot&unix.PROT_READ == 0, size > maxDumped, r.Name == "[vvar]":
-	case touched && !r.Shared, anonymous && r.Shared:
+	case r.Shared && named:
+		whole = coreFileShared
+	case r.Shared:
+		whole = coreAnonShared
+	default:
+		if touched {
+			whole |= coreAnonPrivate
+		}
+		if named {
+			whole |= coreFilePrivate
+		}
+	}
+	if filter&whole != 0 {
 		out.Dump = size
-	case r.Off == 0:
+		return out
+	}
+	var magic [4]byte
+	if filter&coreHeaders != 0 && r.Off == 0 {
 		if m.ReadAt(magic[:], r.Start); string(magic[:]) == "\x7fELF" {
 			out.Dump = min(size, abi.PageSize)
 		}

@@ -50,6 +50,7 @@ type groupRes struct {
 	timers groupTimers
 
 	oomScoreAdj atomic.Int32
+	coreFilter  atomic.Uint32
 	undumpable  atomic.Int32
 }
 

@@ -49,6 +49,7 @@ type Kernel struct {
 	NoRandom atomic.Bool
 	// PIDMax is /proc/sys/kernel/pid_max.
 	PIDMax atomic.Int32
+	logins atomic.Uint32 // logins that were counted, see Task.Login
 	// ThreadsMax is /proc/sys/kernel/threads-max.
 	ThreadsMax atomic.Int32
 

@@ -51,9 +51,17 @@ func (t *Task) SetAffinity(mask uint64) error {
 func (t *Task) NoNewPrivs() bool { return t.noNewPrivs.Load() }
 func (t *Task) SetNoNewPrivs()   { t.noNewPrivs.Store(true) }
 
-// TimerSlack is PR_GET_TIMERSLACK in nanoseconds.
-func (t *Task) TimerSlack() uint64     { return t.slack.Load() }
-func (t *Task) SetTimerSlack(n uint64) { t.slack.Store(n) }
+// defaultSlack is the timer slack that setting 0 means.
+const defaultSlack = 50000
+
+// TimerSlack is PR_GET_TIMERSLACK in nanoseconds. Setting 0 means the default.
+func (t *Task) TimerSlack() uint64 { return t.slack.Load() }
+func (t *Task) SetTimerSlack(n uint64) {
+	if n == 0 {
+		n = defaultSlack
+	}
+	t.slack.Store(n)
+}
 
 // PdeathSignal is PR_GET_PDEATHSIG.
 func (t *Task) PdeathSignal() int32     { return t.pdeathSig.Load() }

@@ -1,6 +1,8 @@
 package task
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 	"time"
 
@@ -364,6 +366,31 @@ func (t *Task) TimerCreate(s TimerSpec) (int32, error) {
 	}
 	ts.posix[p.id] = p
 	return p.id, nil
+}
+
+// TimerInfo is what /proc/<pid>/timers tells of a timer.
+type TimerInfo struct {
+	ID, Clock, Notify int32
+	Sig               unix.Signal
+	Value             uint64
+	TID               int32 // the thread that is notified, 0 for any
+}
+
+// Timers are the process's timers, the newest first.
+func (g *ThreadGroup) Timers() []TimerInfo {
+	ts := &g.timers
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	var out []TimerInfo
+	for id, p := range ts.posix {
+		info := TimerInfo{ID: id, Clock: p.clock, Notify: p.notify, Sig: p.sig, Value: p.value}
+		if p.thread != nil {
+			info.TID = p.thread.TID()
+		}
+		out = append(out, info)
+	}
+	slices.SortFunc(out, func(a, b TimerInfo) int { return cmp.Compare(b.ID, a.ID) })
+	return out
 }
 
 // TimerDelete implements timer_delete(2).

@@ -55,7 +55,12 @@ func init() {
 		{name: "uid_map", mode: fileMode | 0o644, show: constant("         0          0 4294967295\n")},
 		{name: "gid_map", mode: fileMode | 0o644, show: constant("         0          0 4294967295\n")},
 		{name: "setgroups", mode: fileMode | 0o644, scope: processOnly, show: constant("allow\n")},
-		{name: "timers", mode: fileMode | 0o444, scope: processOnly, show: constant("")},
+		{name: "timers", mode: fileMode | 0o444, scope: processOnly, show: showTimers},
+		{name: "timerslack_ns", mode: fileMode | 0o666, scope: processOnly, show: showTimerSlack, store: storeTimerSlack},
+		{name: "schedstat", mode: fileMode | 0o444, show: showSchedstat},
+		{name: "loginuid", mode: fileMode | 0o644, show: showLoginUID, store: storeLoginUID},
+		{name: "sessionid", mode: fileMode | 0o444, show: showSessionID},
+		{name: "coredump_filter", mode: fileMode | 0o644, scope: processOnly, show: showCoreFilter, store: storeCoreFilter},
 	}
 	threadEntry.sub = pidEntry.sub
 	for _, name := range nsNames {
