@@ -103,10 +103,13 @@ func (in *inode) setOwner(h *handle, sa *vfs.SetAttr, valid vfs.SetAttrMask) err
 	if valid&vfs.SetMode == 0 {
 		return nil
 	}
-	if old := in.Attr(); sa.Mode&^hostBits(sa.Mode, in.isDir())&^old.Mode != 0 {
-		return unix.EPERM // it would be a program with its owner's rights on the host, too
+	const group = unix.S_ISGID | unix.S_IXGRP
+	if !in.isDir() && (sa.Mode&unix.S_ISUID != 0 || sa.Mode&group == group) {
+		// It would be a program with its owner's rights on the host, too. That it is one already is no excuse: the host takes
+		// the bits away when the guest writes to it.
+		return unix.EPERM
 	}
-	return chmod(h, sa.Mode)
+	return chmod(h, hostBits(sa.Mode, in.isDir()))
 }
 
 // setOverride changes owner and mode in the attribute.

@@ -290,3 +290,22 @@ func TestReadOnly(t *testing.T) {
 	want(t, "mkdir", vfs.Mkdir(g, nil, "d", 0o755), unix.EROFS)
 	want(t, "chmod", vfs.Chmod(g, nil, "f", 0o600, 0), unix.EROFS)
 }
+
+// TestKeptPrivileges changes the mode of a program of the host that has its owner's rights: a guest that writes to it at the same
+// time must not get them, so that they cannot be kept.
+func TestKeptPrivileges(t *testing.T) {
+	g := start(t, Config{})
+	g.hostWrite(t, "prog", "x")
+	host := filepath.Join(g.host, "prog")
+	must(t, os.Chmod(host, 0o755|os.ModeSetuid))
+	want(t, "chmod", vfs.Chmod(g, nil, "prog", 0o4711, 0), unix.EPERM)
+	must(t, vfs.Chmod(g, nil, "prog", 0o711, 0))
+	if fi, err := os.Stat(host); err != nil || fi.Mode() != 0o711 {
+		t.Errorf("%v %v", fi.Mode(), err)
+	}
+	must(t, os.Chmod(host, 0o660|os.ModeSetuid|os.ModeSetgid))
+	must(t, vfs.Chown(g, nil, "prog", uint32(os.Getuid()), uint32(os.Getgid()), 0)) // which leaves the bit for the group alone
+	if fi, err := os.Stat(host); err != nil || fi.Mode() != 0o660 {
+		t.Errorf("%v %v", fi.Mode(), err)
+	}
+}
