@@ -44,7 +44,7 @@ func (in *inode) SetAttr(_ vfs.Caller, sa *vfs.SetAttr) error {
 // suffice sees to it that the program itself may use its files, whatever their mode in the guest is: with the option map
 // the mode on the host need not be the same.
 func (in *inode) suffice(h *handle) error {
-	if !in.sb.mapped || in.sb.ro || in.sb.srv.uid == 0 {
+	if !in.sb.mapped || in.sb.ro.Load() || in.sb.srv.uid == 0 {
 		return nil
 	}
 	in.attrMu.RLock()

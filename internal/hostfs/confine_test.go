@@ -179,6 +179,23 @@ func TestHiddenFS(t *testing.T) {
 	}
 }
 
+// TestReusedDevice has the host's proc come with the device number of a file system that was there before and is gone.
+func TestReusedDevice(t *testing.T) {
+	g := mount(t, Config{Dir: "/"}, "")
+	var st unix.Statx_t
+	must(t, statx(unix.AT_FDCWD, "/proc", &st))
+	sb := g.super(t)
+	sb.devMu.Lock()
+	sb.devs[unix.Mkdev(st.Dev_major, st.Dev_minor)] = device{index: 1}
+	sb.devMu.Unlock()
+	for _, name := range []string{"proc/version", fmt.Sprintf("proc/%d/mem", os.Getpid())} {
+		_, err := g.read(name)
+		want(t, name, err, unix.EACCES)
+	}
+	_, err := g.open(fmt.Sprintf("proc/%d/fd", os.Getpid()), unix.O_RDONLY|unix.O_DIRECTORY)
+	want(t, "a directory of proc", err, unix.EACCES)
+}
+
 // TestSpecialFiles has fifos, devices and sockets on the host: none is ever opened there.
 func TestSpecialFiles(t *testing.T) {
 	vfs.RegisterFifo(pipefs.OpenFIFO)

@@ -25,6 +25,9 @@ func (in *inode) openDir() (vfs.FileOps, error) {
 		return nil, err
 	}
 	defer h.put()
+	if in.hidden(h) {
+		return nil, unix.EACCES
+	}
 	fd, err := in.sb.srv.open(h.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err

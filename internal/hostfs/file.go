@@ -85,7 +85,6 @@ func (in *inode) share(p *atomic.Pointer[handle], flags int) (*handle, error) {
 func (in *inode) reopen(flags int) (*handle, error) {
 	if h := in.cached.Load(); h != nil && h.fresh && flags == unix.O_RDWR {
 		if h := in.uncache(); h != nil {
-			h.fresh = false
 			return h, nil
 		}
 	}
@@ -94,7 +93,7 @@ func (in *inode) reopen(flags int) (*handle, error) {
 		return nil, err
 	}
 	defer h.put()
-	if in.hostType != unix.S_IFREG {
+	if in.hostType != unix.S_IFREG || in.hidden(h) {
 		return nil, unix.EACCES
 	}
 	if err := in.suffice(h); err != nil {
@@ -187,6 +186,9 @@ func (f *file) pwrite(p []byte, off int64) (done int, err error) {
 		if err != nil {
 			return done, err
 		}
+		if n == 0 {
+			return done, unix.EIO // a file system of users may take nothing for ever
+		}
 		done += n
 	}
 	return done, nil
@@ -207,6 +209,9 @@ func (f *file) appendTo(vf *vfs.File, src *uio.Src) (int, error) {
 			})
 			if err != nil {
 				return done, err
+			}
+			if n == 0 {
+				return done, unix.EIO
 			}
 			done += n
 		}

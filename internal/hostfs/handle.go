@@ -12,7 +12,7 @@ import (
 type handle struct {
 	fd   int
 	refs atomic.Int32
-	// fresh: opened for reading and writing when the file was made.
+	// fresh: opened for reading and writing when the file was made. Set before anybody else knows the handle.
 	fresh bool
 	// in and used are for the ring: whose handle it is, and that it has been used since the ring's hand came by.
 	in   *inode

@@ -67,6 +67,15 @@ func mount(t testing.TB, cfg Config, data string) *guest {
 	return g
 }
 
+// super is the mount.
+func (g *guest) super(t testing.TB) *superBlock {
+	t.Helper()
+	p, err := vfs.Lookup(g, nil, ".", 0)
+	must(t, err)
+	defer p.Put()
+	return p.Dentry.Super().(*superBlock)
+}
+
 func (g *guest) open(name string, flags uint32) (*vfs.File, error) {
 	return vfs.Open(g, nil, name, vfs.OpenHow{Flags: flags, Mode: map[bool]uint32{true: 0o644}[flags&unix.O_CREAT != 0]})
 }
@@ -520,5 +529,46 @@ func TestNoDescriptors(t *testing.T) {
 	}
 	if _, err := g.read("d249/f"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSyncStores has a guest store to a mapped file between two syncs.
+func TestSyncStores(t *testing.T) {
+	g := start(t, Config{})
+	g.write(t, "f", "x")
+	sb := g.super(t)
+	must(t, sb.Sync())
+	if sb.unsynced() {
+		t.Error("there is something to sync already")
+	}
+	f, err := g.open("f", unix.O_RDWR)
+	must(t, err)
+	defer f.DecRef()
+	m, err := vfs.MapFile(g, f, true, true, false)
+	must(t, err)
+	m.Mapped(1, true)
+	_, err = m.Extents(0, 4096, true, true)
+	must(t, err)
+	must(t, sb.Sync())
+	if !sb.unsynced() {
+		t.Error("what is stored after a sync will not be synced")
+	}
+	must(t, sb.Sync())
+	m.Mapped(-1, true)
+	if !sb.unsynced() {
+		t.Error("what was stored before the mapping went will not be synced")
+	}
+	if sb.unsynced() {
+		t.Error("there is something to sync for ever")
+	}
+}
+
+// TestReadOnlySync makes a mount read-only, which no later sync looks at.
+func TestReadOnlySync(t *testing.T) {
+	g := start(t, Config{})
+	g.write(t, "f", "x")
+	must(t, vfs.DoMount(g, "", "/h", "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+	if g.super(t).unsynced() {
+		t.Error("what was written is not durable")
 	}
 }

@@ -102,8 +102,16 @@ func (in *inode) Mapped(delta int, write bool) {
 	if !write {
 		return
 	}
-	if in.mappedRW += delta; in.mappedRW == 0 && in.rw != nil {
+	was := in.mappedRW > 0
+	in.mappedRW += delta
+	switch now := in.mappedRW > 0; {
+	case now && !was:
+		in.sb.stores.Add(1)
+	case was && !now:
 		in.sb.wrote() // up to now
+		in.sb.stores.Add(-1)
+	}
+	if in.mappedRW == 0 && in.rw != nil {
 		in.rw.close()
 		in.rw = nil
 	}

@@ -92,3 +92,23 @@ func TestMap(t *testing.T) {
 		t.Errorf("%d:%d %o", a.UID, a.GID, a.Mode)
 	}
 }
+
+// TestMapRemount makes a mount writable that was read-only at first, as the root of most guests is.
+func TestMapRemount(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.Chmod(dir, 0o755))
+	sub := filepath.Join(dir, "sub")
+	must(t, os.Mkdir(sub, 0o555))
+	if err := unix.Setxattr(dir, "user.test", nil, 0); err != nil {
+		t.Skip("no user attributes here: ", err)
+	}
+	g := mount(t, Config{Dir: dir, Map: true}, "")
+	must(t, vfs.Mkdir(g, nil, "/ro", 0o755))
+	must(t, vfs.DoMount(g, "none", "/ro", "hostfs", unix.MS_RDONLY, ""))
+	must(t, vfs.DoMount(g, "", "/ro", "", unix.MS_REMOUNT, ""))
+	must(t, vfs.Chdir(g, "/ro"))
+	if sb := g.super(t); sb.ro.Load() {
+		t.Error("the mount counts as read-only")
+	}
+	g.write(t, "sub/f", "x") // the guest's root may, whatever the mode on the host is
+}

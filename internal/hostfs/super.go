@@ -83,9 +83,10 @@ type superBlock struct {
 	base   *handle // of root
 	option string  // as given to mount
 	mapped bool
-	ro     bool
 	append bool
-	dirty  atomic.Bool // something may have been written since the last Sync
+	ro     atomic.Bool
+	dirty  atomic.Bool  // something may have been written since the last Sync
+	stores atomic.Int32 // files that guests have mapped for writing: these may change at any time
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -116,7 +117,8 @@ var hiddenFS = map[int64]string{
 // mounts are confined to, with "hostfs=" before it or not, and options behind commas.
 func (s *Server) mount(_ vfs.Caller, _ string, flags uint64, data string) (vfs.SuperBlock, error) {
 	sb := &superBlock{srv: s, dev: vfs.NewAnonDev(), mapped: s.cfg.Map, append: s.cfg.Append,
-		ro: s.cfg.ReadOnly || flags&unix.MS_RDONLY != 0, table: map[fileID]*inode{}, devs: map[uint64]device{}}
+		table: map[fileID]*inode{}, devs: map[uint64]device{}}
+	sb.ro.Store(s.cfg.ReadOnly || flags&unix.MS_RDONLY != 0)
 	dir := sb.parse(data)
 	h, err := s.openMount(dir)
 	if err != nil {
@@ -137,13 +139,9 @@ func (s *Server) mount(_ vfs.Caller, _ string, flags uint64, data string) (vfs.S
 		h.put()
 		return nil, unix.EACCES
 	}
-	if sb.mapped {
-		var buf [1]byte
-		if _, err := unix.Getxattr(h.path(), overrideXattr, buf[:]); err == unix.EOPNOTSUPP && !sb.ro {
-			klog.Warnf("hostfs: option map: the file system of %q keeps no user attributes", dir)
-			h.put()
-			return nil, unix.EOPNOTSUPP
-		}
+	if !sb.ro.Load() && !sb.keepsOwners(h) {
+		h.put()
+		return nil, unix.EOPNOTSUPP
 	}
 	// The root's descriptor is never in the ring: it could not be made again.
 	root, err := sb.inode(nil, "", nil, h, &st)
@@ -155,6 +153,19 @@ func (s *Server) mount(_ vfs.Caller, _ string, flags uint64, data string) (vfs.S
 	root.cached.Store(h)
 	sb.root, sb.base = root, h
 	return sb, nil
+}
+
+// keepsOwners reports whether the file system of the root can do what the option map needs, and says so if not.
+func (sb *superBlock) keepsOwners(root *handle) bool {
+	if !sb.mapped {
+		return true
+	}
+	var buf [1]byte
+	if _, err := unix.Getxattr(root.path(), overrideXattr, buf[:]); err != unix.EOPNOTSUPP {
+		return true
+	}
+	klog.Warnf("hostfs: option map: the file system of %q keeps no user attributes", sb.option)
+	return false
 }
 
 // parse takes a mount's options apart. What follows the directory is only an option if it is one that is known, as
@@ -354,18 +365,30 @@ func (sb *superBlock) known(st *unix.Statx_t) (device, bool) {
 
 // device finds out about the file system that the file h is on.
 func (sb *superBlock) device(h *handle, st *unix.Statx_t) device {
-	var fs unix.Statfs_t
-	err := unix.Fstatfs(h.fd, &fs)
-	_, hidden := hiddenFS[int64(uint32(fs.Type))]
+	hide := hidden(h)
 	sb.devMu.Lock()
 	defer sb.devMu.Unlock()
 	dev := unix.Mkdev(st.Dev_major, st.Dev_minor)
 	d, ok := sb.devs[dev]
 	if !ok {
-		d = device{index: uint64(len(sb.devs)), hidden: hidden || err != nil}
+		d = device{index: uint64(len(sb.devs)), hidden: hide}
 		sb.devs[dev] = d
 	}
 	return d
+}
+
+// hidden reports whether a file that is about to be opened is on one of hiddenFS after all. What sb.devs knows is not enough:
+// when the host unmounts a file system without a disk, its device number (of major 0) goes to the next one that is mounted.
+func (in *inode) hidden(h *handle) bool { return unix.Major(in.id.dev) == 0 && hidden(h) }
+
+// hidden reports whether a file is on one of hiddenFS.
+func hidden(h *handle) bool {
+	var fs unix.Statfs_t
+	if unix.Fstatfs(h.fd, &fs) != nil {
+		return true
+	}
+	_, hide := hiddenFS[int64(uint32(fs.Type))]
+	return hide
 }
 
 // number is the guest's number of a file: the host's on the file system of the root, another one elsewhere, as all files of
@@ -402,16 +425,22 @@ func (sb *superBlock) wrote() {
 
 // Sync makes durable what was written.
 func (sb *superBlock) Sync() error {
-	if !sb.dirty.Swap(false) {
+	if !sb.unsynced() {
 		return nil
 	}
 	fd, err := sb.srv.open(sb.base.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return err
+	if err == nil {
+		err = errno(unix.Syncfs(fd))
+		unix.Close(fd)
 	}
-	defer unix.Close(fd)
-	return errno(unix.Syncfs(fd))
+	if err != nil {
+		sb.wrote()
+	}
+	return err
 }
+
+// unsynced reports whether there may be something for Sync, which is about to see to it.
+func (sb *superBlock) unsynced() bool { return sb.dirty.Swap(false) || sb.stores.Load() > 0 }
 
 // Options shows the directory as it was given.
 func (sb *superBlock) Options() string {
@@ -428,11 +457,21 @@ func (sb *superBlock) Options() string {
 	return s
 }
 
-// Remount refuses to make writable what the command line says is not; other options stay as they are.
+// Remount refuses to make writable what the command line says is not; other options stay as they are. What was written is
+// durable when the mount has become read-only, as Sync passes it over from then on.
 func (sb *superBlock) Remount(_ vfs.Caller, flags uint64, _ string) error {
-	if flags&unix.MS_RDONLY == 0 && sb.srv.cfg.ReadOnly {
-		return unix.EROFS
+	if flags&unix.MS_RDONLY != 0 {
+		err := sb.Sync()
+		sb.ro.Store(err == nil || sb.ro.Load())
+		return err
 	}
+	switch {
+	case sb.srv.cfg.ReadOnly:
+		return unix.EROFS
+	case sb.ro.Load() && !sb.keepsOwners(sb.base):
+		return unix.EOPNOTSUPP
+	}
+	sb.ro.Store(false)
 	return nil
 }
 
