@@ -1,6 +1,7 @@
 package netdrv
 
 import (
+	"io"
 	"net/netip"
 	"os"
 	"slices"
@@ -31,6 +32,8 @@ type link struct {
 
 	fd   int
 	file *os.File // the same, for the poller
+	// datagrams: an empty read is an empty datagram, which anybody may have sent, and not the end.
+	datagrams bool
 
 	// sendMu keeps frames in order. waiting are those that the host did not take at once: the receive queue of a socket of
 	// datagrams, as that of a switch, holds 10 of them, and a burst would lose the rest.
@@ -48,7 +51,8 @@ func newLink(fd int, send func(fd int, frame []byte) error, also ...int) (*link,
 		unix.Close(fd)
 		return nil, err
 	}
-	l := &link{fd: fd, file: os.NewFile(uintptr(fd), "network transport"), send: send, also: also}
+	kind, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE) // none, for a TAP device
+	l := &link{fd: fd, file: os.NewFile(uintptr(fd), "network transport"), send: send, also: also, datagrams: kind == unix.SOCK_DGRAM}
 	go l.receive()
 	return l, nil
 }
@@ -70,6 +74,7 @@ func (l *link) receive() {
 			case frames <- frame:
 			default:
 			}
+		case err == io.EOF && l.datagrams:
 		case err == nil, isErr(err, unix.ECONNREFUSED), isErr(err, unix.EIO), isErr(err, unix.ENETDOWN):
 			if l.ended() {
 				return

@@ -180,6 +180,7 @@ func TestUcast(t *testing.T) {
 		t.Fatal(err)
 	}
 	gotB := collect(t, b)
+	a.Send(nil) // an empty datagram is no frame, and does not end the link either
 	a.Send([]byte("to b"))
 	want(t, gotB, "to b")
 	b.Send([]byte("to a"))
