@@ -25,6 +25,8 @@ const (
 	// name server, which has an answer and no more: resolvers ask each question from another port.
 	flowIdle = 2 * time.Minute
 	nameIdle = 10 * time.Second
+	// settleTime is about how long a guest may take for the end of a connection.
+	settleTime = time.Minute
 )
 
 func destination(id stack.TransportEndpointID) netip.AddrPort {
@@ -67,6 +69,24 @@ func (n *Net) tcp(r *tcp.ForwarderRequest) {
 	// A guest that is gone without a word is found out.
 	ep.SocketOptions().SetKeepAlive(true)
 	n.join(gonet.NewTCPConn(&wq, ep), out.(*net.TCPConn))
+	n.settle(ep)
+}
+
+// settle waits until the guest has acknowledged what it was sent last, so that it cannot have us keep that for more connections
+// than it may have. One that does not for long is reset.
+func (n *Net) settle(ep tcpip.Endpoint) {
+	for wait := time.Millisecond; wait < settleTime; wait *= 2 {
+		switch tcp.EndpointState(ep.State()) {
+		case tcp.StateTimeWait, tcp.StateClose, tcp.StateError:
+			return
+		}
+		select {
+		case <-time.After(wait):
+		case <-n.ctx.Done():
+			return
+		}
+	}
+	ep.Abort()
 }
 
 // stream is a connection that can be ended for one direction.

@@ -20,6 +20,7 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -52,6 +53,9 @@ const (
 	bufferSize = 128 << 10 // of a TCP connection, each way
 	queueLen   = 4096      // frames for the guest
 	mtu        = 1500
+	// timeWaitTime is how long the end of a connection is remembered (TIME-WAIT), which is not counted: segments are not late
+	// on a way that leads through no network.
+	timeWaitTime = time.Second
 )
 
 const nic = 1
@@ -100,9 +104,10 @@ func New(config Config) (*Net, error) {
 // setUp gives the stack its device, its addresses, and what it does with the packets for all others.
 func (n *Net) setUp() tcpip.Error {
 	s := n.stack
-	sack := tcpip.TCPSACKEnabled(true)
+	sack, timeWait := tcpip.TCPSACKEnabled(true), tcpip.TCPTimeWaitTimeoutOption(timeWaitTime)
 	for _, o := range []tcpip.SettableTransportProtocolOption{
 		&sack,
+		&timeWait,
 		&tcpip.TCPReceiveBufferSizeRangeOption{Min: 4096, Default: bufferSize, Max: bufferSize},
 		&tcpip.TCPSendBufferSizeRangeOption{Min: 4096, Default: bufferSize, Max: bufferSize},
 	} {

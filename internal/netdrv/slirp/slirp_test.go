@@ -149,6 +149,44 @@ func TestTCP(t *testing.T) {
 	}
 }
 
+// TestSettle has a guest end a connection without taking what it was sent: the connection counts until it does.
+func TestSettle(t *testing.T) {
+	l, port := localTCP(t)
+	answered := make(chan struct{})
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		c.Write(make([]byte, 64<<10))
+		c.(*net.TCPConn).CloseWrite()
+		io.Copy(io.Discard, c) // until the guest's end has come through
+		c.Close()
+		close(answered)
+	}()
+	s, n := newGuest(t, Config{Loopback: true})
+	s.SetTransportProtocolOption(tcp.ProtocolNumber, &tcpip.TCPReceiveBufferSizeRangeOption{Min: 4096, Default: 4096, Max: 4096})
+	c, err := dial(t, s, netip.AddrPortFrom(Router, port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.CloseWrite()
+	<-answered
+	for range 20 {
+		if time.Sleep(10 * time.Millisecond); n.conns.Load() != 1 {
+			t.Fatalf("%d connections, with %d bytes that nobody has taken", n.conns.Load(), 64<<10)
+		}
+	}
+	if k, err := io.Copy(io.Discard, c); k != 64<<10 || err != nil {
+		t.Error(k, err)
+	}
+	for end := time.Now().Add(20 * time.Second); n.conns.Load() != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d connections at the end", n.conns.Load())
+		}
+	}
+}
+
 // TestLoopbackIsClosed looks that a guest does not get at the services that are for the host alone.
 func TestLoopbackIsClosed(t *testing.T) {
 	l, port := localTCP(t)
