@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -132,10 +133,10 @@ func (n *Net) udp(r *udp.ForwarderRequest) bool {
 	if !take(&n.flows, maxFlows) {
 		return true
 	}
-	out, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
+	out, err := dialUDP(to)
 	if err != nil {
 		n.flows.Add(-1)
-		return false
+		return errors.Is(err, unix.EACCES)
 	}
 	var wq waiter.Queue
 	ep, terr := r.CreateEndpoint(&wq)
@@ -150,6 +151,23 @@ func (n *Net) udp(r *udp.ForwarderRequest) bool {
 	}
 	go n.flow(gonet.NewUDPConn(&wq, ep), out, idle)
 	return true
+}
+
+// dialUDP makes the host's end of a flow: EACCES if the address is the broadcast address of a network of the host, which only
+// the host knows.
+func dialUDP(to netip.AddrPort) (*net.UDPConn, error) {
+	d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		// Package net allows it for all sockets.
+		if cerr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 0) }); cerr != nil {
+			return cerr
+		}
+		return err
+	}}
+	c, err := d.Dial("udp", to.String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.UDPConn), nil
 }
 
 // broadcast is the network's.

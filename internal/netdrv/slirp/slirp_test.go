@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
@@ -203,6 +204,17 @@ func TestLoopbackIsClosed(t *testing.T) {
 		if got != ok || ok && to.String() != a {
 			t.Errorf("%s: %v %v", a, to, got)
 		}
+	}
+}
+
+// TestBroadcast sends to all hosts of a network of the host.
+func TestBroadcast(t *testing.T) {
+	c, err := dialUDP(netip.MustParseAddrPort("127.255.255.255:9"))
+	if err == nil {
+		c.Close()
+	}
+	if !errors.Is(err, unix.EACCES) {
+		t.Error(err)
 	}
 }
 
