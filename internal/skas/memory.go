@@ -142,16 +142,31 @@ func (as *addressSpace) accessPiece(nr uintptr, p []byte, r []uio.Range) (int, e
 	return n, nil
 }
 
+// accessRange is access for one range. In a large copy p may lie far away.
+func (as *addressSpace) accessRange(nr uintptr, p []byte, addr uint64) (done int, err error) {
+	for {
+		n := len(p) - done
+		if n >= nearLeast {
+			if next := p[done:][:min(n, nearStep)]; near(next) {
+				n = len(next)
+			}
+		}
+		r := [1]uio.Range{{Addr: addr + uint64(done), Len: uint64(n)}}
+		n, err = as.access(nr, p[done:][:n], r[:])
+		if done += n; err != nil || done == len(p) {
+			return done, err
+		}
+	}
+}
+
 // ReadAt implements uio.Memory.
 func (as *addressSpace) ReadAt(p []byte, addr uint64) (int, error) {
-	r := [1]uio.Range{{Addr: addr, Len: uint64(len(p))}}
-	return as.access(unix.SYS_PROCESS_VM_READV, p, r[:])
+	return as.accessRange(unix.SYS_PROCESS_VM_READV, p, addr)
 }
 
 // WriteAt implements uio.Memory.
 func (as *addressSpace) WriteAt(p []byte, addr uint64) (int, error) {
-	r := [1]uio.Range{{Addr: addr, Len: uint64(len(p))}}
-	return as.access(unix.SYS_PROCESS_VM_WRITEV, p, r[:])
+	return as.accessRange(unix.SYS_PROCESS_VM_WRITEV, p, addr)
 }
 
 // ReadV implements uio.Memory.
