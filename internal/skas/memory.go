@@ -254,29 +254,49 @@ func (as *addressSpace) Mappings() ([]platform.Mapping, error) {
 	return nil, unix.ESRCH
 }
 
-// Own implements platform.AddressSpace.
-func (as *addressSpace) Own() (own []uio.Range, err error) {
+// Residents implements platform.AddressSpace.
+func (as *addressSpace) Residents() ([]platform.Resident, error) {
 	for _, tid := range as.others() {
 		b, err := os.ReadFile("/proc/" + strconv.Itoa(tid) + "/smaps")
 		if err != nil || len(b) == 0 {
 			continue
 		}
-		var at vmArea
-		for line := range strings.Lines(string(b)) {
-			if a, ok := parseMapsLine(strings.TrimSuffix(line, "\n")); ok {
-				at = a
-				continue
-			}
-			name, value, _ := strings.Cut(line, ":")
-			if (name == "Anonymous" || name == "Swap") && strings.TrimSpace(value) != "0 kB" && at.end <= userMax {
-				if n := len(own); n == 0 || own[n-1].Addr != at.start {
-					own = append(own, uio.Range{Addr: at.start, Len: at.end - at.start})
-				}
-			}
-		}
-		return own, nil
+		return parseSmaps(string(b)), nil
 	}
 	return nil, unix.ESRCH
+}
+
+// parseSmaps reads /proc/pid/smaps: the mappings of guest memory that have any.
+func parseSmaps(text string) (rs []platform.Resident) {
+	var at platform.Resident
+	add := func() {
+		if at.RSS|at.Swap != 0 && at.End <= userMax {
+			rs = append(rs, at)
+		}
+	}
+	for line := range strings.Lines(text) {
+		if a, ok := parseMapsLine(strings.TrimSuffix(line, "\n")); ok {
+			add()
+			at = platform.Resident{Start: a.start, End: a.end}
+			continue
+		}
+		name, value, _ := strings.Cut(line, ":")
+		var to *uint64
+		switch name {
+		case "Rss":
+			to = &at.RSS
+		case "Anonymous":
+			to = &at.Anon
+		case "Swap":
+			to = &at.Swap
+		default:
+			continue
+		}
+		kib, _ := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+		*to = kib << 10
+	}
+	add()
+	return rs
 }
 
 // CPUTime implements platform.AddressSpace.

@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/platform"
 )
 
 const (
@@ -39,27 +41,30 @@ func field(f [][]byte, n int) int64 {
 	return v
 }
 
-// CPUTime implements platform.Thread: the sum comes from the scheduler, the division from its ticks.
-func (t *Thread) CPUTime() (user, sys int64) {
+// Used implements platform.Thread: the sum of the CPU time comes from the scheduler, its division from the scheduler's ticks.
+func (t *Thread) Used() (u platform.Used) {
 	f := t.statFields()
-	user, sys = field(f, 14)*nsPerJif, field(f, 15)*nsPerJif
+	u = platform.Used{User: field(f, 14) * nsPerJif, Sys: field(f, 15) * nsPerJif, Minor: field(f, 10), Major: field(f, 12)}
 	b, err := os.ReadFile(t.procPath("schedstat"))
 	if err != nil {
-		return user, sys
+		return u
 	}
 	w := bytes.Fields(b)
-	if len(w) == 0 {
-		return user, sys
+	if len(w) != 3 {
+		return u
 	}
+	u.Switches, _ = strconv.ParseInt(string(w[2]), 10, 64)
 	total, err := strconv.ParseInt(string(w[0]), 10, 64)
 	if err != nil {
-		return user, sys
+		return u
 	}
-	if user+sys == 0 {
-		return total, 0
+	if u.User+u.Sys == 0 {
+		u.User = total
+		return u
 	}
-	user = int64(float64(total) * (float64(user) / float64(user+sys)))
-	return user, total - user
+	u.User = int64(float64(total) * (float64(u.User) / float64(u.User+u.Sys)))
+	u.Sys = total - u.User
+	return u
 }
 
 // Asleep implements platform.Thread. A stopped thread is not asleep: it is between two steps of the guest.

@@ -152,16 +152,16 @@ func (s *FakeSpace) Mappings() ([]Mapping, error) {
 	return out, nil
 }
 
-// Own lists all private mappings.
-func (s *FakeSpace) Own() (own []uio.Range, err error) {
+// Residents lists all private mappings, as if all of their pages had been written.
+func (s *FakeSpace) Residents() (rs []Resident, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, a := range s.areas {
-		if !a.Shared {
-			own = append(own, uio.Range{Addr: a.Start, Len: a.End - a.Start})
+		if n := a.End - a.Start; !a.Shared {
+			rs = append(rs, Resident{Start: a.Start, End: a.End, RSS: n, Anon: n})
 		}
 	}
-	return own, nil
+	return rs, nil
 }
 
 // Usage counts private pages and mapped bytes.
@@ -432,7 +432,7 @@ func (t *FakeThread) Block()                                     {}
 func (t *FakeThread) Kick()                                      {}
 func (t *FakeThread) Kill()                                      {}
 func (t *FakeThread) HostTID() int                               { return 1 }
-func (t *FakeThread) CPUTime() (user, sys int64)                 { return 0, 0 }
+func (t *FakeThread) Used() Used                                 { return Used{} }
 func (t *FakeThread) Asleep() bool                               { return false }
 func (t *FakeThread) SetAffinity(uint64) error                   { return nil }
 func (t *FakeThread) CPU() int                                   { return 0 }

@@ -214,8 +214,8 @@ type Thread interface {
 	Kill()
 	// HostTID is the host thread id, for the CPU clock and diagnostics only; it must never be shown to a guest.
 	HostTID() int
-	// CPUTime is the thread's user and system CPU time in nanoseconds.
-	CPUTime() (user, sys int64)
+	// Used is what the thread has used so far.
+	Used() Used
 	// Asleep reports whether the thread waits in a call that the host carries out by itself.
 	Asleep() bool
 	// SetAffinity limits the thread to guest CPUs (bit n = CPU n).
@@ -291,8 +291,8 @@ type AddressSpace interface {
 	uio.Memory
 	// Mappings is the host's list of mappings, without the platform's own, sorted by address.
 	Mappings() ([]Mapping, error)
-	// Own lists the mappings that have pages of their own, anonymous or copied at a write. It is slow.
-	Own() ([]uio.Range, error)
+	// Residents lists the mappings that have memory, sorted by address. It is slow.
+	Residents() ([]Resident, error)
 	// Usage is the resident and virtual size in bytes, now.
 	Usage() (Usage, error)
 	// AnonPSS is its share of anonymous memory in bytes: pages that forks share are counted once in all. It is slow.
@@ -303,6 +303,17 @@ type AddressSpace interface {
 
 // Usage of memory in bytes.
 type Usage struct{ RSS, Anon, File, Shmem, Swap, VM, PeakRSS, PeakVM, Data, Stack, Text, Locked uint64 }
+
+// Used is what a thread has used: CPU time in nanoseconds, page faults without and with I/O, and how often it got a CPU.
+type Used struct{ User, Sys, Minor, Major, Switches int64 }
+
+// Resident is what a mapping has of memory, in bytes.
+type Resident struct {
+	Start, End uint64
+	RSS        uint64 // in memory
+	Anon       uint64 // of that, pages of its own: anonymous or copied at a write
+	Swap       uint64
+}
 
 // Mapping is one host mapping of guest memory.
 type Mapping struct {

@@ -404,9 +404,7 @@ func sysGetrusage(t *task.Task, a *platform.Args) (uint64, error) {
 	case unix.RUSAGE_CHILDREN:
 		_, r = t.Group.Rusage()
 	case unix.RUSAGE_THREAD:
-		u, s := t.CPUTimes()
-		r, _ = t.Group.Rusage()
-		r = unix.Rusage{Utime: unix.NsecToTimeval(u), Stime: unix.NsecToTimeval(s), Maxrss: r.Maxrss}
+		r = t.Rusage()
 	default:
 		return 0, unix.EINVAL
 	}

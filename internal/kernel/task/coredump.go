@@ -306,12 +306,12 @@ func (t *Task) writeCore(out *coreOutput, info arch.Siginfo) error {
 			p.Threads = append(p.Threads, c)
 		}
 	}
-	own, err := m.AddressSpace().Own()
+	resident, err := m.AddressSpace().Residents()
 	if err != nil {
 		return err
 	}
 	for i := range regions {
-		p.Regions = append(p.Regions, coreRegion(t, m, &regions[i], own, g.CoreFilter()))
+		p.Regions = append(p.Regions, coreRegion(t, m, &regions[i], resident, g.CoreFilter()))
 	}
 	return coredump.Write(out, p, m.ReadAt)
 }
@@ -354,7 +354,7 @@ func (g *ThreadGroup) SetCoreFilter(v uint32) { g.coreFilter.Store(v & coreFilte
 
 // coreRegion decides what of a mapping is written. The process's own memory is left out where it was never touched, and so is
 // what cannot be read.
-func coreRegion(c vfs.Caller, m *mm.MM, r *mm.Region, own []uio.Range, filter uint32) coredump.Region {
+func coreRegion(c vfs.Caller, m *mm.MM, r *mm.Region, resident []platform.Resident, filter uint32) coredump.Region {
 	size := r.End - r.Start
 	out := coredump.Region{Start: r.Start, End: r.End, Prot: r.Prot}
 	named := r.File != nil && r.File.Path.Mount != nil
@@ -365,7 +365,9 @@ func coreRegion(c vfs.Caller, m *mm.MM, r *mm.Region, own []uio.Range, filter ui
 	if r.Prot&unix.PROT_READ == 0 || size > maxDumped || r.Name == "[vvar]" {
 		return out
 	}
-	touched := slices.ContainsFunc(own, func(o uio.Range) bool { return o.Addr < r.End && r.Start < o.Addr+o.Len })
+	touched := slices.ContainsFunc(resident, func(o platform.Resident) bool {
+		return o.Anon|o.Swap != 0 && o.Start < r.End && r.Start < o.End
+	})
 	whole := uint32(0) // what of the filter has all of it written
 	switch {
 	case r.Shared && named:

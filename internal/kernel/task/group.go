@@ -8,6 +8,7 @@ import (
 
 	"github.com/user-mode-linux/linux/internal/kernel/cgroup"
 	"github.com/user-mode-linux/linux/internal/kernel/ktime"
+	"github.com/user-mode-linux/linux/internal/kernel/platform"
 	"github.com/user-mode-linux/linux/internal/kernel/tty"
 	"github.com/user-mode-linux/linux/internal/kernel/wait"
 )
@@ -279,27 +280,44 @@ func (u *usage) rusage() (r unix.Rusage) {
 	return r
 }
 
-// CPUTimes is the thread's user and system time in nanoseconds.
-func (t *Task) CPUTimes() (user, sys int64) {
+// used is what the thread has used, earlier host threads included.
+func (t *Task) used() usage {
+	var live platform.Used
 	if t.where.Load() != gone {
-		user, sys = t.Thread().CPUTime()
+		live = t.Thread().Used()
 	}
 	t.Group.usageMu.Lock()
 	defer t.Group.usageMu.Unlock()
-	return user + t.usage.user, sys + t.usage.sys
+	u := t.usage
+	u.user, u.sys, u.minflt, u.majflt = u.user+live.User, u.sys+live.Sys, u.minflt+live.Minor, u.majflt+live.Major
+	u.nvcsw += live.Switches // the host tells voluntary ones apart only at the end
+	return u
 }
 
-// CPUTimes is the process's user and system time in nanoseconds, ended threads included.
-func (g *ThreadGroup) CPUTimes() (user, sys int64) {
+// used is what the process has used, ended threads included.
+func (g *ThreadGroup) used() (u usage) {
 	for _, t := range g.threadsSnapshot() {
 		if t.where.Load() != gone {
-			u, s := t.CPUTimes()
-			user, sys = user+u, sys+s
+			x := t.used()
+			u.merge(&x)
 		}
 	}
 	g.usageMu.Lock()
 	defer g.usageMu.Unlock()
-	return user + g.self.user, sys + g.self.sys
+	u.merge(&g.self)
+	return u
+}
+
+// CPUTimes is the thread's user and system time in nanoseconds.
+func (t *Task) CPUTimes() (user, sys int64) {
+	u := t.used()
+	return u.user, u.sys
+}
+
+// CPUTimes is the process's user and system time in nanoseconds, ended threads included.
+func (g *ThreadGroup) CPUTimes() (user, sys int64) {
+	u := g.used()
+	return u.user, u.sys
 }
 
 // cpuTicks is CPUTimes in clock ticks (1/100 s).
@@ -310,17 +328,26 @@ func (g *ThreadGroup) cpuTicks() (int64, int64) {
 
 // Rusage is getrusage(2) of RUSAGE_SELF and RUSAGE_CHILDREN.
 func (g *ThreadGroup) Rusage() (self, children unix.Rusage) {
-	u, s := g.CPUTimes()
-	g.usageMu.Lock()
-	defer g.usageMu.Unlock()
-	x := g.self
-	x.user, x.sys = u, s
+	x := g.used()
 	if t := g.liveThread(); t != nil {
 		if us, err := t.Thread().AddressSpace().Usage(); err == nil {
 			x.maxrss = max(x.maxrss, int64(us.PeakRSS/1024))
 		}
 	}
+	g.usageMu.Lock()
+	defer g.usageMu.Unlock()
 	return x.rusage(), g.childrenUsage.rusage()
+}
+
+// Rusage is getrusage(2) for the thread, whose memory is the process's.
+func (t *Task) Rusage() unix.Rusage {
+	u := t.used()
+	if t.where.Load() != gone {
+		if us, err := t.Thread().AddressSpace().Usage(); err == nil {
+			u.maxrss = max(u.maxrss, int64(us.PeakRSS/1024))
+		}
+	}
+	return u.rusage()
 }
 
 // ChildrenCPUTimes is the time of children that were waited for, in nanoseconds.

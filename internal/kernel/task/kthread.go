@@ -20,7 +20,7 @@ func (noThread) Block()                                                  {}
 func (noThread) Kick()                                                   {}
 func (noThread) Kill()                                                   {}
 func (noThread) HostTID() int                                            { return 0 }
-func (noThread) CPUTime() (user, sys int64)                              { return 0, 0 }
+func (noThread) Used() platform.Used                                     { return platform.Used{} }
 func (noThread) Asleep() bool                                            { return true }
 func (noThread) SetAffinity(uint64) error                                { return nil }
 func (noThread) CPU() int                                                { return 0 }
@@ -46,7 +46,7 @@ func (noMemory) ReadAt([]byte, uint64) (int, error)      { return 0, unix.EFAULT
 func (noMemory) WriteAt([]byte, uint64) (int, error)     { return 0, unix.EFAULT }
 func (noMemory) ReadV([]byte, []uio.Range) (int, error)  { return 0, unix.EFAULT }
 func (noMemory) WriteV([]byte, []uio.Range) (int, error) { return 0, unix.EFAULT }
-func (noMemory) Own() ([]uio.Range, error)               { return nil, nil }
+func (noMemory) Residents() ([]platform.Resident, error) { return nil, nil }
 func (noMemory) Mappings() ([]platform.Mapping, error)   { return nil, nil }
 func (noMemory) Usage() (platform.Usage, error)          { return platform.Usage{}, nil }
 func (noMemory) AnonPSS() (uint64, error)                { return 0, nil }

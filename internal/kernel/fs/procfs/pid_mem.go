@@ -146,7 +146,7 @@ func showMaps(p *node, c vfs.Caller, w *bytes.Buffer) error {
 }
 
 // smapsInfo are the figures of one mapping, or of all, in bytes.
-type smapsInfo struct{ rss, anon, locked uint64 }
+type smapsInfo struct{ rss, anon, swap, locked uint64 }
 
 // formatSmaps writes the figures of smaps and smaps_rollup that follow a line of maps.
 func formatSmaps(w *bytes.Buffer, s smapsInfo) {
@@ -161,9 +161,11 @@ func formatSmaps(w *bytes.Buffer, s smapsInfo) {
 	kb("Referenced", s.rss)
 	kb("Anonymous", s.anon)
 	for _, name := range []string{"KSM", "LazyFree", "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped",
-		"Shared_Hugetlb", "Private_Hugetlb", "Swap", "SwapPss"} {
+		"Shared_Hugetlb", "Private_Hugetlb"} {
 		kb(name, 0)
 	}
+	kb("Swap", s.swap)
+	kb("SwapPss", s.swap)
 	kb("Locked", s.locked)
 }
 
@@ -191,15 +193,26 @@ func vmFlags(r *mm.Region) string {
 	return s
 }
 
-// showSmaps shows the sizes of the mappings. Which pages are in memory is the host's knowledge, of which the kernel gets
-// only the sums; they are in smaps_rollup.
+// showSmaps shows the mappings with what they have of memory. With whom they share it stays the host's knowledge: all counts
+// as the process's own. What the host has in one mapping and the guest in two counts for the first of them.
 func showSmaps(p *node, c vfs.Caller, w *bytes.Buffer) error {
+	var rs []platform.Resident
+	if m, err := p.mm(c); err == nil && m != nil {
+		rs, _ = m.AddressSpace().Residents()
+		m.Put()
+	}
 	return p.eachRegion(c, func(m *mm.MM, r *mm.Region) {
+		s := smapsInfo{locked: m.Locked(r.Start, r.End)}
+		for ; len(rs) > 0 && rs[0].Start < r.End; rs = rs[1:] {
+			if rs[0].Start >= r.Start {
+				s.rss, s.anon, s.swap = s.rss+rs[0].RSS, s.anon+rs[0].Anon, s.swap+rs[0].Swap
+			}
+		}
 		formatRegion(w, r, regionName(c, r))
 		fmt.Fprintf(w, "%-16s%8d kB\n", "Size:", (r.End-r.Start)/1024)
 		fmt.Fprintf(w, "%-16s%8d kB\n", "KernelPageSize:", abi.PageSize/1024)
 		fmt.Fprintf(w, "%-16s%8d kB\n", "MMUPageSize:", abi.PageSize/1024)
-		formatSmaps(w, smapsInfo{locked: m.Locked(r.Start, r.End)})
+		formatSmaps(w, s)
 		fmt.Fprintf(w, "%-16s%8d\nVmFlags: %s\n", "THPeligible:", 0, vmFlags(r))
 	})
 }
@@ -226,7 +239,7 @@ func showSmapsRollup(p *node, c vfs.Caller, w *bytes.Buffer) error {
 		all.Start, all.End = rs[0].Start, rs[len(rs)-1].End
 	}
 	formatRegion(w, &all, "[rollup]")
-	formatSmaps(w, smapsInfo{rss: u.RSS, anon: u.Anon, locked: m.Locked(all.Start, all.End)})
+	formatSmaps(w, smapsInfo{rss: u.RSS, anon: u.Anon, swap: u.Swap, locked: m.Locked(all.Start, all.End)})
 	return nil
 }
 

@@ -118,9 +118,8 @@ func showSchedstat(p *node, _ vfs.Caller, w *bytes.Buffer) error {
 	if err != nil {
 		return err
 	}
-	user, sys := t.CPUTimes()
-	self, _ := p.g.Rusage()
-	fmt.Fprintf(w, "%d 0 %d\n", user+sys, self.Nvcsw+self.Nivcsw)
+	r := t.Rusage()
+	fmt.Fprintf(w, "%d 0 %d\n", r.Utime.Nano()+r.Stime.Nano(), r.Nvcsw+r.Nivcsw)
 	return nil
 }
 

@@ -150,7 +150,8 @@ func showStat(p *node, c vfs.Caller, w *bytes.Buffer) error {
 		s.utime, s.stime = self.Utime.Nano(), self.Stime.Nano()
 		s.cutime, s.cstime = children.Utime.Nano(), children.Stime.Nano()
 	} else {
-		s.utime, s.stime = t.CPUTimes()
+		r := t.Rusage()
+		s.minflt, s.majflt, s.utime, s.stime = r.Minflt, r.Majflt, r.Utime.Nano(), r.Stime.Nano()
 	}
 	var shared uint64
 	s.pending, shared, s.blocked, s.ignored, s.caught = t.SigMasks()
@@ -337,7 +338,7 @@ func showStatus(p *node, c vfs.Caller, w *bytes.Buffer) error {
 		return err
 	}
 	g := p.g
-	self, _ := g.Rusage()
+	self := t.Rusage()
 	s := statusInfo{
 		comm: escapeComm(t.Comm()), state: p.state(t), tgid: g.PID(), pid: t.TID(), ppid: g.PPID(),
 		pgrp: g.PgrpID(), session: g.SessionID(), cred: t.Cred(), fdSize: 64, threads: len(g.Threads()),
