@@ -5,7 +5,9 @@ import (
 
 	"github.com/user-mode-linux/linux/internal/kernel/abi"
 	"github.com/user-mode-linux/linux/internal/kernel/arch"
+	"github.com/user-mode-linux/linux/internal/kernel/fs/anonfs"
 	"github.com/user-mode-linux/linux/internal/kernel/fs/cgroupfs"
+	"github.com/user-mode-linux/linux/internal/kernel/fs/procfs"
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
 	"github.com/user-mode-linux/linux/internal/kernel/task"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
@@ -35,7 +37,7 @@ func init() {
 		unix.SYS_SET_ROBUST_LIST: {Name: "set_robust_list", Fn: sysSetRobustList},
 		unix.SYS_GET_ROBUST_LIST: {Name: "get_robust_list", Fn: sysGetRobustList},
 		unix.SYS_UNSHARE:         {Name: "unshare", Fn: sysUnshare, Note: "CLONE_FS, CLONE_FILES, CLONE_SYSVSEM and mount namespaces"},
-		unix.SYS_SETNS:           {Name: "setns", Fn: func(*task.Task, *platform.Args) (uint64, error) { return 0, unix.EINVAL }, Note: "no namespaces to join"},
+		unix.SYS_SETNS:           {Name: "setns", Fn: sysSetns, Note: "mount namespaces"},
 	})
 }
 
@@ -301,6 +303,37 @@ func sysGetRobustList(t *task.Task, a *platform.Args) (uint64, error) {
 		return 0, err
 	}
 	return 0, writeU64(t, a[1], x.RobustList())
+}
+
+// sysSetns implements setns(2), for an open name space or for that of a process.
+func sysSetns(t *task.Task, a *platform.Args) (uint64, error) {
+	f, err := t.Files().Get(i32(a[0]))
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	kind := u32(a[1])
+	if g, ok := anonfs.PidFDOf(f).(*task.ThreadGroup); ok {
+		if kind != unix.CLONE_NEWNS {
+			return 0, unix.EINVAL
+		}
+		x := g.Leader()
+		if x == nil || g.Dead() {
+			return 0, unix.ESRCH
+		}
+		if t.CanPtrace(x) != nil {
+			return 0, unix.EPERM
+		}
+		if fs := x.FS(); fs != nil && fs.Namespace() != nil {
+			return 0, t.JoinNamespace(fs.Namespace())
+		}
+		return 0, unix.ESRCH
+	}
+	mounts, ok := procfs.MountsOf(f)
+	if !ok || mounts == nil || kind != 0 && kind != unix.CLONE_NEWNS {
+		return 0, unix.EINVAL
+	}
+	return 0, t.JoinNamespace(mounts)
 }
 
 func sysUnshare(t *task.Task, a *platform.Args) (uint64, error) {

@@ -3,6 +3,8 @@ package task
 import (
 	"sync/atomic"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/user-mode-linux/linux/internal/kernel/vfs"
 )
 
@@ -33,6 +35,26 @@ func (t *Task) UnshareFS() {
 		t.fs.Store(newSharedFS(s.Copy()))
 		s.put()
 	}
+}
+
+// JoinNamespace makes the root of a mount name space the task's root and working directory, as setns(2) does. EPERM; EINVAL
+// if the task shares them with others.
+func (t *Task) JoinNamespace(ns *vfs.Namespace) error {
+	if cr := t.Cred(); !cr.Capable(unix.CAP_SYS_ADMIN) || !cr.Capable(unix.CAP_SYS_CHROOT) {
+		return unix.EPERM
+	}
+	old := t.fs.Load()
+	if old.refs.Load() > 1 {
+		return unix.EINVAL
+	}
+	c, ok := ns.Enter()
+	if !ok {
+		return unix.EINVAL
+	}
+	c.SetUmask(old.Umask())
+	t.fs.Store(newSharedFS(c))
+	old.put()
+	return nil
 }
 
 // UnshareFiles gives the task a file descriptor table of its own (CLONE_FILES): ENOMEM.

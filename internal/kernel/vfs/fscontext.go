@@ -114,20 +114,23 @@ func (fs *FSContext) UnshareNamespace(c Caller) error {
 	return nil
 }
 
-// JoinNamespace is setns(2) for a mount name space: root and working directory become its root.
-func (fs *FSContext) JoinNamespace(ns *Namespace) {
-	ns.join(fs)
-	r := ns.Root()
-	fs.mu.Lock()
-	old := fs.ns
-	oldRoot, oldCwd := fs.root, fs.cwd
-	fs.ns, fs.root, fs.cwd = ns, r.Get(), r.Get()
-	fs.mu.Unlock()
-	oldRoot.Put()
-	oldCwd.Put()
-	if old != ns && old.leave(fs) {
-		old.Release()
+// Enter makes a context whose root and working directory are the root of the name space (setns(2)). It is false if nobody
+// has been in the name space: its mounts are gone.
+func (n *Namespace) Enter() (*FSContext, bool) {
+	fs := &FSContext{umask: 0o022, ns: n}
+	n.usersMu.Lock()
+	alive := len(n.users) > 0
+	if alive {
+		n.users[fs] = struct{}{}
 	}
+	n.usersMu.Unlock()
+	if alive {
+		r := n.Root()
+		fs.mu.Lock()
+		fs.root, fs.cwd = r.Get(), r.Get()
+		fs.mu.Unlock()
+	}
+	return fs, alive
 }
 
 // enter moves fs into a copy of its name space.

@@ -226,21 +226,29 @@ var nsNames = []string{"mnt"}
 // Inode numbers of the initial name spaces (linux/proc_ns.h); Linux allocates that of mounts at boot.
 var nsInodes = map[string]uint64{"user": 0xEFFFFFFD, "mnt": 0xF0000000}
 
-func linkNs(p *node, _ vfs.Caller) (string, error) {
-	kind := p.e.name
-	ino := nsInodes[kind]
-	if kind == "mnt" {
-		t, err := p.task()
-		if err != nil {
-			return "", err
-		}
-		fs := t.FS()
-		if fs == nil || fs.Namespace() == nil {
-			return "", unix.ENOENT
-		}
-		ino += uint64(fs.Namespace().ID())
+// mountsOf is the mount name space of the process: ENOENT when it has ended.
+func (p *node) mountsOf() (*vfs.Namespace, error) {
+	t, err := p.task()
+	if err != nil {
+		return nil, err
 	}
-	return fmt.Sprintf("%s:[%d]", kind, ino), nil
+	fs := t.FS()
+	if fs == nil || fs.Namespace() == nil {
+		return nil, unix.ENOENT
+	}
+	return fs.Namespace(), nil
+}
+
+func mountsName(ns *vfs.Namespace) string {
+	return fmt.Sprintf("mnt:[%d]", nsInodes["mnt"]+uint64(ns.ID()))
+}
+
+func linkNs(p *node, _ vfs.Caller) (string, error) {
+	ns, err := p.mountsOf()
+	if err != nil {
+		return "", err
+	}
+	return mountsName(ns), nil
 }
 
 // nsFiles keeps one nameless file for each name space that was looked at, so that opening ns/<name> gives an inode whose
@@ -251,8 +259,8 @@ type nsFiles struct {
 	m  map[string]*vfs.File
 }
 
-// path is where a name space ("mnt:[4026531841]") is.
-func (ns *nsFiles) path(name string) (vfs.Path, error) {
+// path is where a name space ("mnt:[4026531841]") is. mounts is nil if it is of another kind.
+func (ns *nsFiles) path(name string, mounts *vfs.Namespace) (vfs.Path, error) {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
 	f := ns.m[name]
@@ -262,27 +270,52 @@ func (ns *nsFiles) path(name string) (vfs.Path, error) {
 		if err != nil {
 			return vfs.Path{}, unix.ENOENT
 		}
-		ops := &nsFile{ns: ns, kind: kind}
-		in := pseudo.NewNumberedFile(ns.fs, ino, 0o444, func(vfs.Caller, *vfs.File) (vfs.FileOps, error) { return ops, nil })
-		f = vfs.NewAnonFileAt(name, in, ops, unix.O_RDONLY)
+		in := pseudo.NewNumberedFile(ns.fs, ino, 0o444, func(vfs.Caller, *vfs.File) (vfs.FileOps, error) {
+			ops := &nsFile{ns: ns, kind: kind}
+			if mounts != nil {
+				var ok bool
+				if ops.inside, ok = mounts.Enter(); !ok {
+					return nil, unix.ENOENT
+				}
+			}
+			return ops, nil
+		})
+		f = vfs.NewAnonFileAt(name, in, &nsFile{ns: ns, kind: kind}, unix.O_RDONLY)
 		ns.m[name] = f
 	}
 	return f.Path, nil
 }
 
-func followNs(p *node, c vfs.Caller) (vfs.Path, error) {
-	name, err := linkNs(p, c)
+func followNs(p *node, _ vfs.Caller) (vfs.Path, error) {
+	ns, err := p.mountsOf()
 	if err != nil {
 		return vfs.Path{}, err
 	}
-	return p.fs.ns.path(name)
+	return p.fs.ns.path(mountsName(ns), ns)
 }
 
 // nsFile is an open name space (ioctl_ns(2)).
 type nsFile struct {
 	vfs.FileBase
-	ns   *nsFiles
-	kind string
+	ns     *nsFiles
+	kind   string
+	inside *vfs.FSContext // keeps a mount name space alive while the file is open; nil for other kinds
+}
+
+// Release implements vfs.FileOps.
+func (n *nsFile) Release(*vfs.File) {
+	if n.inside != nil {
+		n.inside.Release()
+	}
+}
+
+// MountsOf is the mount name space that an open file is, nil if it is none. ns reports whether it is one of any kind.
+func MountsOf(f *vfs.File) (mounts *vfs.Namespace, ns bool) {
+	n, ns := f.Ops.(*nsFile)
+	if ns && n.inside != nil {
+		mounts = n.inside.Namespace()
+	}
+	return mounts, ns
 }
 
 // The commands of ioctl_ns(2) (linux/nsfs.h).
@@ -332,7 +365,7 @@ func (ns *nsFiles) openUser(c vfs.Caller) (uint64, error) {
 		return 0, unix.EPERM
 	}
 	name := fmt.Sprintf("user:[%d]", nsInodes["user"])
-	p, err := ns.path(name)
+	p, err := ns.path(name, nil)
 	if err != nil {
 		return 0, err
 	}
