@@ -1,7 +1,6 @@
 package tmpfs
 
 import (
-	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -18,9 +17,6 @@ import (
 // direntSize is what an entry adds to the size of a directory, as in Linux.
 const direntSize = 20
 
-// maxXattrs bounds the bytes of all extended attributes of an inode.
-const maxXattrs = 128 << 10
-
 // inode is a file of any type. It is a vfs.Inode.
 type inode struct {
 	vfs.InodeBase
@@ -31,10 +27,8 @@ type inode struct {
 	quick atomic.Uint64 // what QuickPerm says: uid, ACL bit, mode; changed with mu held
 
 	mu     sync.RWMutex
-	attr   vfs.Attr          // guarded by mu, except Ino and Rdev, which are immutable
-	xattrs map[string][]byte // guarded by mu
-
-	xattrSize int // bytes of xattrs; guarded by mu
+	attr   vfs.Attr     // guarded by mu, except Ino and Rdev, which are immutable
+	xattrs vfs.XattrMap // guarded by mu
 
 	// A directory. Guarded by mu; changed only with the vfs's directory lock too.
 	entries map[string]*entry
@@ -75,7 +69,7 @@ const (
 // publish tells QuickPerm of a change. The caller holds mu.
 func (in *inode) publish() {
 	q := uint64(in.attr.UID)<<32 | uint64(in.attr.Mode&0xffff)
-	if _, ok := in.xattrs[aclAccess]; ok {
+	if in.xattrs.Has(aclAccess) {
 		q |= quickACL
 	}
 	in.quick.Store(q)
@@ -405,8 +399,8 @@ func (in *inode) Forget() {
 
 // freeExtra forgets the attributes of an inode that goes, and what it was charged for besides its pages. The caller holds mu.
 func (in *inode) freeExtra() {
-	_ = chargeExtra(-len(in.target) - in.xattrSize) // giving back does not fail
-	in.xattrs, in.xattrSize = nil, 0
+	_ = chargeExtra(-len(in.target)) // giving back does not fail
+	in.xattrs.Clear(chargeExtra)
 }
 
 // Getxattr returns an attribute.
@@ -416,20 +410,11 @@ func (in *inode) Getxattr(_ vfs.Caller, name string) ([]byte, error) {
 	}
 	in.mu.RLock()
 	defer in.mu.RUnlock()
-	v, ok := in.xattrs[name]
-	if !ok {
-		return nil, unix.ENODATA
-	}
-	return slices.Clone(v), nil
+	return in.xattrs.Get(name)
 }
 
 func xattrName(name string) bool {
-	prefix, _, _ := strings.Cut(name, ".")
-	switch prefix {
-	case "user", "trusted", "security":
-		return true
-	}
-	return name == aclAccess || name == "system.posix_acl_default"
+	return vfs.PlainXattr(name) || name == aclAccess || name == "system.posix_acl_default"
 }
 
 // Setxattr sets one.
@@ -439,28 +424,9 @@ func (in *inode) Setxattr(_ vfs.Caller, name string, value []byte, flags int) er
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	old, ok := in.xattrs[name]
-	if ok && flags&unix.XATTR_CREATE != 0 {
-		return unix.EEXIST
-	}
-	if !ok && flags&unix.XATTR_REPLACE != 0 {
-		return unix.ENODATA
-	}
-	more := len(name) + len(value)
-	if ok {
-		more -= len(name) + len(old)
-	}
-	if in.xattrSize+more > maxXattrs {
-		return unix.ENOSPC
-	}
-	if err := chargeExtra(more); err != nil {
+	if err := in.xattrs.Set(name, value, flags, chargeExtra); err != nil {
 		return err
 	}
-	in.xattrSize += more
-	if in.xattrs == nil {
-		in.xattrs = make(map[string][]byte)
-	}
-	in.xattrs[strings.Clone(name)] = append([]byte{}, value...)
 	in.publish()
 	in.attr.Ctime = now()
 	return nil
@@ -470,7 +436,7 @@ func (in *inode) Setxattr(_ vfs.Caller, name string, value []byte, flags int) er
 func (in *inode) Listxattr(vfs.Caller) ([]string, error) {
 	in.mu.RLock()
 	defer in.mu.RUnlock()
-	return slices.Collect(maps.Keys(in.xattrs)), nil
+	return in.xattrs.List(), nil
 }
 
 // Removexattr removes one.
@@ -480,13 +446,9 @@ func (in *inode) Removexattr(_ vfs.Caller, name string) error {
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	old, ok := in.xattrs[name]
-	if !ok {
-		return unix.ENODATA
+	if err := in.xattrs.Remove(name, chargeExtra); err != nil {
+		return err
 	}
-	delete(in.xattrs, name)
-	in.xattrSize -= len(name) + len(old)
-	_ = chargeExtra(-len(name) - len(old)) // giving back does not fail
 	in.publish()
 	in.attr.Ctime = now()
 	return nil

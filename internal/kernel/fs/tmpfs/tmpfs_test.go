@@ -297,7 +297,7 @@ func TestExtra(t *testing.T) {
 	must(t, vfs.Setxattr(c, nil, "f", 0, "user.a", make([]byte, 5000), 0))
 	must(t, vfs.Setxattr(c, nil, "f", 0, "user.a", make([]byte, 6000), 0))
 	must(t, vfs.Link(c, nil, "f", nil, "g", 0))
-	if n, want := extra.Load()-before, int64(3*inodeCost+4000+6000+len("user.a")); n != want {
+	if n, want := extra.Load()-before, int64(3*inodeCost+4000+6000+len("user.a")+vfs.XattrCost); n != want {
 		t.Errorf("%d bytes, want %d", n, want)
 	}
 	must(t, vfs.Removexattr(c, nil, "g", 0, "user.a"))
