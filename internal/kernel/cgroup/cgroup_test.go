@@ -30,8 +30,8 @@ type world struct {
 
 func (w *world) mkdir(parent *Group, name string) *Group {
 	w.Helper()
-	g, err := parent.Mkdir(name, func(g *Group) func(string) {
-		return func(f string) { w.news = append(w.news, g.Path()+"/"+f) }
+	g, err := parent.Mkdir(name, func(g *Group, _ Controllers) {
+		g.Changed = func(f string) { w.news = append(w.news, g.Path()+"/"+f) }
 	})
 	if err != nil {
 		w.Fatal(err)
@@ -171,7 +171,7 @@ func TestLimits(t *testing.T) {
 	a := w.mkdir(w.tree.Root(), "a")
 	a.SetMaxDepth(1)
 	b := w.mkdir(a, "b")
-	nothing := func(*Group) func(string) { return nil }
+	nothing := func(*Group, Controllers) {}
 	_, err := b.Mkdir("c", nothing)
 	w.check("depth", err, unix.EAGAIN)
 	a.SetMaxDepth(Max)

@@ -44,8 +44,8 @@ type Group struct {
 	parent *Group // immutable, nil for the root
 	name   string // immutable
 
-	// Changed, if not nil, is told of new contents of one of the group's files: "cgroup.events", "pids.events". It is set
-	// before anybody else knows the group.
+	// Changed, if not nil, is told of new contents of one of the group's files: "cgroup.events", "pids.events". It is set by
+	// what prepares the group (Mkdir).
 	Changed func(file string)
 
 	// The rest is guarded by Tree.mu.
@@ -100,30 +100,22 @@ func (g *Group) Removed() bool {
 	return g.removed
 }
 
-// Mkdir makes a group: EEXIST, ENOENT if g has been removed, EAGAIN if a limit of g or above does not allow it. changed
-// is the new group's Changed.
-func (g *Group) Mkdir(name string, changed func(*Group) func(file string)) (*Group, error) {
+// Mkdir makes a group: EEXIST, ENOENT if g has been removed, EAGAIN if a limit of g or above does not allow it. prepare is called
+// before anybody else knows the group, under the lock that keeps others from changing the controllers that it has.
+func (g *Group) Mkdir(name string, prepare func(n *Group, has Controllers)) (*Group, error) {
 	if strings.Contains(name, "\n") {
 		return nil, unix.EINVAL
 	}
 	t := g.t
 	t.opMu.Lock()
 	defer t.opMu.Unlock()
+	if err := g.mayMkdir(name); err != nil {
+		return nil, err
+	}
 	n := newGroup(t, g, name)
-	n.Changed = changed(n)
+	prepare(n, g.Enabled())
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if g.removed {
-		return nil, unix.ENOENT
-	}
-	if g.kids[name] != nil {
-		return nil, unix.EEXIST
-	}
-	for a, depth := g, 1; a != nil; a, depth = a.parent, depth+1 {
-		if a.descendants >= a.maxDescendants || depth > a.maxDepth {
-			return nil, unix.EAGAIN
-		}
-	}
 	for a := g; a != nil; a = a.parent {
 		a.descendants++
 	}
@@ -131,6 +123,24 @@ func (g *Group) Mkdir(name string, changed func(*Group) func(file string)) (*Gro
 	n.freezing = g.freezing
 	n.frozen = n.freezing > 0
 	return n, nil
+}
+
+// mayMkdir checks what Mkdir needs. All of it but the limits only changes under opMu, which is held.
+func (g *Group) mayMkdir(name string) error {
+	g.t.mu.Lock()
+	defer g.t.mu.Unlock()
+	switch {
+	case g.removed:
+		return unix.ENOENT
+	case g.kids[name] != nil:
+		return unix.EEXIST
+	}
+	for a, depth := g, 1; a != nil; a, depth = a.parent, depth+1 {
+		if a.descendants >= a.maxDescendants || depth > a.maxDepth {
+			return unix.EAGAIN
+		}
+	}
+	return nil
 }
 
 // Rmdir removes the group: EBUSY if it has children or processes.

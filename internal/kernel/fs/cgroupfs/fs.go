@@ -92,10 +92,10 @@ type dir struct {
 	fs    *FS
 	g     *cgroup.Group
 	procs vfs.Inode // its cgroup.procs
-	xattr pseudo.Xattrs
 
-	// events are the files that tell of changes. Immutable, but for pids.*, which are made new each time.
 	mu     sync.Mutex
+	xattrs vfs.XattrMap
+	// events are the files that tell of changes. Immutable, but for pids.*, which are made new each time.
 	events map[string]*eventFile
 }
 
@@ -125,18 +125,20 @@ func (d *dir) Mkdir(c vfs.Caller, name string, mode uint32) (vfs.Inode, error) {
 		return nil, unix.ENOMEM
 	}
 	n := &dir{Dir: pseudo.NewDirIn(d.Dir, mode&0o7777), fs: d.fs}
-	g, err := d.g.Mkdir(name, func(*cgroup.Group) func(string) { return n.changed })
+	own(n, c.Cred())
+	_, err := d.g.Mkdir(name, func(g *cgroup.Group, has cgroup.Controllers) {
+		// Whoever changes the parent's controllers comes before this, or after it and finds the directory.
+		n.g, g.Changed = g, n.changed
+		n.addFiles(c.Cred())
+		n.control(has, c.Cred())
+		d.fs.mu.Lock()
+		d.fs.dirs[g] = n
+		d.fs.mu.Unlock()
+	})
 	if err != nil {
 		kmem.Add(-groupCost)
 		return nil, err
 	}
-	n.g = g
-	own(n, c.Cred())
-	n.addFiles(c.Cred())
-	n.control(d.g.Enabled(), c.Cred())
-	d.fs.mu.Lock()
-	d.fs.dirs[g] = n
-	d.fs.mu.Unlock()
 	d.Add(name, n)
 	return n, nil
 }
@@ -151,7 +153,9 @@ func (d *dir) Rmdir(_ vfs.Caller, name string, child vfs.Inode) error {
 		return err
 	}
 	kmem.Add(-groupCost)
-	n.xattr.Clear()
+	n.mu.Lock()
+	n.xattrs.Clear(chargeXattr)
+	n.mu.Unlock()
 	d.fs.mu.Lock()
 	delete(d.fs.dirs, n.g)
 	d.fs.mu.Unlock()
@@ -172,19 +176,58 @@ func (d *dir) Lookup(c vfs.Caller, name string) (vfs.Inode, error) {
 	return d.Dir.Lookup(c, name)
 }
 
-// Getxattr implements vfs.Inode, as do the methods that follow.
-func (d *dir) Getxattr(_ vfs.Caller, name string) ([]byte, error) { return d.xattr.Get(name) }
+// maxXattrs is how many attributes a group can have, as in Linux.
+const maxXattrs = 128
 
-// Setxattr sets an attribute.
+// chargeXattr charges for n bytes of attributes: ENOMEM if the kernel may not hold more.
+func chargeXattr(n int) error {
+	if n <= 0 {
+		kmem.Add(n)
+	} else if !kmem.Take(n) {
+		return unix.ENOMEM
+	}
+	return nil
+}
+
+// Getxattr implements vfs.Inode, as do the methods that follow.
+func (d *dir) Getxattr(_ vfs.Caller, name string) ([]byte, error) {
+	if !vfs.PlainXattr(name) {
+		return nil, unix.EOPNOTSUPP
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.xattrs.Get(name)
+}
+
+// Setxattr sets an attribute: ENOSPC if there are too many, ENODEV if the group has been removed.
 func (d *dir) Setxattr(_ vfs.Caller, name string, value []byte, flags int) error {
-	return d.xattr.Set(name, value, flags)
+	if !vfs.PlainXattr(name) {
+		return unix.EOPNOTSUPP
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.xattrs.Len() >= maxXattrs && !d.xattrs.Has(name) && flags&unix.XATTR_REPLACE == 0 {
+		return unix.ENOSPC
+	}
+	return d.xattrs.Set(name, value, flags, chargeXattr)
 }
 
 // Listxattr lists their names.
-func (d *dir) Listxattr(vfs.Caller) ([]string, error) { return d.xattr.List(), nil }
+func (d *dir) Listxattr(vfs.Caller) ([]string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.xattrs.List(), nil
+}
 
 // Removexattr removes one.
-func (d *dir) Removexattr(_ vfs.Caller, name string) error { return d.xattr.Remove(name) }
+func (d *dir) Removexattr(_ vfs.Caller, name string) error {
+	if !vfs.PlainXattr(name) {
+		return unix.EOPNOTSUPP
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.xattrs.Remove(name, chargeXattr)
+}
 
 // changed tells who waits that a file says something else.
 func (d *dir) changed(name string) {
