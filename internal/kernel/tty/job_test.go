@@ -1,8 +1,11 @@
 package tty
 
 import (
+	"bytes"
+	"runtime"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -276,5 +279,52 @@ func TestSimulatedInput(t *testing.T) {
 	job.cred, job.ctty = shell.cred, nil
 	if err := s.as(job).ioctl(unix.TIOCSTI, memBase); err != unix.EPERM {
 		t.Error("foreign terminal:", err)
+	}
+}
+
+// TestHangupUnthrottles hangs a terminal up that has more input than it takes: the port, and who writes to the master of a pty,
+// go on.
+func TestHangupUnthrottles(t *testing.T) {
+	shell := newProc(10, 10, 10)
+	withController(t, shell)
+	port := &fakePort{room: 1 << 20}
+	line := New("tty9", 4, 9, port)
+	open := func(vf *vfs.File) (vfs.FileOps, error) { return line.open(shell, vf, false, false) }
+	openFile(t, shell, unix.O_RDWR, open)
+	if err := Hold(line); err != nil { // as the kernel's log does, so that the port stays open
+		t.Fatal(err)
+	}
+	input := bytes.Repeat([]byte("line\n"), 4000)
+	for n := line.Receive(input); n > 0; n = line.Receive(input) {
+	}
+	port.wakes = 0
+	SessionLeaderExit(shell)
+	if port.wakes != 1 {
+		t.Errorf("the port was told %d times to go on", port.wakes)
+	}
+	s := openFile(t, shell, unix.O_RDWR, open)
+	if n := line.Receive([]byte("new\n")); n != 4 {
+		t.Errorf("%d bytes taken", n)
+	}
+	if got, err := s.read(10); got != "new\n" || err != nil {
+		t.Errorf("%q %v", got, err)
+	}
+	m, _, p := newPair(t, newProc(20, 20, 20), unix.O_RDWR)
+	done := make(chan error, 1)
+	go func() {
+		_, err := m.write(string(input[:16000]))
+		done <- err
+	}()
+	for p.slave.inputRoom() > 0 {
+		runtime.Gosched()
+	}
+	p.slave.Hangup()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the writer of the master was not told to go on")
 	}
 }

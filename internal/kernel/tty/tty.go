@@ -348,6 +348,9 @@ func (t *TTY) hangup(leaderExits bool) {
 		r.Close(t.EncodedDev())
 	}
 	t.in.reset()
+	// What the port was told to wait for has gone, and so may who writes to the master.
+	t.in.throttle = false
+	t.after.unthrottle = true
 	t.out.pending = t.out.pending[:0]
 	t.port.Discard()
 	if t.pty != nil {
