@@ -33,6 +33,9 @@ type cow struct {
 	flushMu sync.Mutex
 	// +checklocks:flushMu
 	closed bool
+	// late is the error of a flush by the timer, which nobody waited for: the next one returns it.
+	// +checklocks:flushMu
+	late error
 
 	// upMu is held for reading while sectors are written, and for writing while others are copied from the backing file. It
 	// comes before mu.
@@ -258,7 +261,7 @@ func (c *cow) mark(first, end int64) error {
 	}
 	c.mu.RUnlock()
 	if all {
-		return nil
+		return c.settled()
 	}
 	c.mu.Lock()
 	for s := first; s < end; s++ {
@@ -268,17 +271,40 @@ func (c *cow) mark(first, end int64) error {
 		c.ahead[n] = struct{}{}
 	}
 	if c.timer == nil && !c.through {
-		c.timer = time.AfterFunc(bitmapDelay, func() {
-			if err := c.Flush(); err != nil {
-				klog.Errf("%s: the bitmap cannot be written: %v", c.name, err)
-			}
-		})
+		c.timer = time.AfterFunc(bitmapDelay, c.flushLate)
 	}
 	c.mu.Unlock()
 	if c.through {
 		return c.Flush()
 	}
 	return nil
+}
+
+// settled sees to it, for disks whose writes are durable, that bits which are set in memory are so, too: another write to the
+// same sectors may not have come as far.
+func (c *cow) settled() error {
+	if !c.through {
+		return nil
+	}
+	c.flushMu.Lock() // waits for a flush that is on its way
+	c.mu.RLock()
+	ahead := len(c.ahead) > 0
+	c.mu.RUnlock()
+	c.flushMu.Unlock()
+	if ahead {
+		return c.Flush()
+	}
+	return nil
+}
+
+// flushLate is the timer's. The host tells an error of its disk once, and may have lost what it could not write.
+func (c *cow) flushLate() {
+	c.flushMu.Lock()
+	defer c.flushMu.Unlock()
+	if err := c.flushLocked(); err != nil {
+		klog.Errf("%s: the COW file cannot be written: %v", c.name, err)
+		c.late = err
+	}
 }
 
 // Flush is bdev.Device's: first the data becomes durable, then the bits that say that it is there.
@@ -288,6 +314,16 @@ func (c *cow) Flush() error {
 	}
 	c.flushMu.Lock()
 	defer c.flushMu.Unlock()
+	err := c.flushLocked()
+	if err == nil {
+		err = c.late
+	}
+	c.late = nil
+	return err
+}
+
+// flushLocked is Flush with flushMu held.
+func (c *cow) flushLocked() error {
 	if c.closed { // a timer comes late
 		return nil
 	}

@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -215,6 +217,65 @@ func TestCowLateBitmap(t *testing.T) {
 		t.Errorf("bits %#x with O_SYNC", bits())
 	}
 	must(t, c.Close())
+}
+
+// TestCowLateError has the flush by the timer fail: who flushes next hears of it, once.
+func TestCowLateError(t *testing.T) {
+	d, err := Open(&Spec{File: filepath.Join(t.TempDir(), "cow"), Backing: imageFile(t, make([]byte, 64<<10))})
+	must(t, err)
+	c := d.(*cow)
+	c.io = failingSync{c.file}
+	_, err = c.WriteAt(make([]byte, bdev.SectorSize), 0)
+	must(t, err)
+	c.timer.Stop()
+	c.flushLate()
+	c.io = c.file
+	if err := c.Flush(); err != unix.EIO {
+		t.Errorf("after the timer's flush failed: %v", err)
+	}
+	must(t, c.Flush())
+	must(t, c.Close())
+}
+
+// TestCowThrough writes a sector of a disk whose writes are durable while the first write to it is still on its way.
+func TestCowThrough(t *testing.T) {
+	d, err := Open(&Spec{File: filepath.Join(t.TempDir(), "cow"), Backing: imageFile(t, make([]byte, 64<<10)), Sync: true})
+	must(t, err)
+	c := d.(*cow)
+	slow := &slowSync{storage: c.file, begun: make(chan bool), end: make(chan bool)}
+	c.io = slow
+	first, second := make(chan error, 1), make(chan error, 1)
+	write := func(done chan error) {
+		_, err := c.WriteAt(make([]byte, bdev.SectorSize), 0)
+		done <- err
+	}
+	go write(first)
+	<-slow.begun
+	go write(second)
+	select {
+	case <-second:
+		t.Error("the second write was done before the bit of its sector was durable")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(slow.end)
+	must(t, <-first)
+	if !t.Failed() {
+		must(t, <-second)
+	}
+	must(t, c.Close())
+}
+
+// slowSync does not sync before it is told to.
+type slowSync struct {
+	storage
+	begun, end chan bool
+	once       sync.Once
+}
+
+func (s *slowSync) sync() error {
+	s.once.Do(func() { close(s.begun) })
+	<-s.end
+	return s.storage.sync()
 }
 
 type failingSync struct{ storage }

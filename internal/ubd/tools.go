@@ -137,6 +137,9 @@ func (c *cow) mergeTo(out string) error {
 	if err := unix.Ftruncate(fd, size); err != nil {
 		return fmt.Errorf("Writing data: %s: %w", out, err)
 	}
+	if err := im.sync(); err != nil { // the COW file may be removed next
+		return fmt.Errorf("Writing data: %s: %w", out, err)
+	}
 	return nil
 }
 
