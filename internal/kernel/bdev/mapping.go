@@ -68,13 +68,17 @@ func (m *mapping) Extents(off, n uint64, shared, _ bool) (list []vfs.Extent, err
 const maxExtents = 64
 
 // MSync is vfs.Mapping's: the host writes its pages back.
-func (m *mapping) MSync(uint64, uint64) error { return (*Node)(m).Flush() }
+func (m *mapping) MSync(uint64, uint64) error { return (*Node)(m).flush() }
 
 // Mapped is vfs.Mapping's. The open file that a mapping holds keeps the disk. Loads and stores go to the host's pages, so
 // that nothing is held back from them meanwhile.
 func (m *mapping) Mapped(delta int, write bool) {
 	if c, ok := m.disk.Dev.(MapCounter); ok {
 		c.Mapped(delta, write)
+	}
+	if write {
+		m.disk.wb.changed() // it may have been; while stores is more than 0 it may be at any time
+		m.disk.wb.stores.Add(int32(delta))
 	}
 	for ; delta > 0; delta-- {
 		m.disk.wb.stopHolding()

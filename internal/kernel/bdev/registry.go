@@ -178,7 +178,7 @@ func (d *Disk) Seq() uint64 { return d.seq.Load() }
 func (d *Disk) NewContent() { d.seq.Store(registry.seq.Add(1)) }
 
 // Sync gives the device what was written to the special files of the disk and is not there yet.
-func (d *Disk) Sync() { d.wb.clean(0, d.whole.Size()) }
+func (d *Disk) Sync() { d.wb.cleanAll() }
 
 // ReadAhead is how many bytes may be read ahead of who reads the special file in order (BLKRASET). More than
 // mostReadAhead is kept, but not used.
@@ -538,7 +538,7 @@ func (n *Node) WriteAt(p []byte, off int64) (int, error) {
 	t := n.begin(kindWrite)
 	k, err := n.disk.Dev.WriteAt(p, n.start+off)
 	n.end(kindWrite, t, int64(len(p)))
-	n.disk.wb.gen.Add(1)
+	n.disk.wb.changed()
 	return k, err
 }
 
@@ -560,7 +560,11 @@ func (n *Node) Flush() error {
 		return nil
 	}
 	t := n.begin(kindFlush)
+	n.disk.wb.loose.Store(false)
 	err := n.disk.Dev.Flush()
+	if err != nil {
+		n.disk.wb.loose.Store(true)
+	}
 	n.end(kindFlush, t, 0)
 	return err
 }
@@ -573,7 +577,7 @@ func (n *Node) Discard(off, size int64) error {
 	t := n.begin(kindDiscard)
 	err := n.disk.Dev.Discard(n.start+off, size)
 	n.end(kindDiscard, t, size)
-	n.disk.wb.gen.Add(1)
+	n.disk.wb.changed()
 	return err
 }
 
@@ -583,7 +587,7 @@ func (n *Node) WriteZeroes(off, size int64) error {
 		return err
 	}
 	err := n.disk.Dev.WriteZeroes(n.start+off, size)
-	n.disk.wb.gen.Add(1)
+	n.disk.wb.changed()
 	return err
 }
 
@@ -615,7 +619,7 @@ func (n *Node) Store(off, size int64, fill func(p []byte)) bool {
 		t := n.begin(kindWrite)
 		fill(p)
 		n.end(kindWrite, t, size)
-		n.disk.wb.gen.Add(1)
+		n.disk.wb.changed()
 	})
 }
 

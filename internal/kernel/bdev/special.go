@@ -246,7 +246,7 @@ func (s *special) writePiece(buf []byte, src *uio.Src, off int64, want int, dire
 func (s *special) Fsync(vfs.Caller, *vfs.File, bool) error {
 	n := s.n
 	n.disk.wb.clean(n.start, n.Size())
-	err := n.Flush()
+	err := n.flush()
 	if failed := n.failed.check(&s.seen); failed != nil {
 		return failed
 	}
@@ -376,7 +376,7 @@ func (s *special) Ioctl(c vfs.Caller, f *vfs.File, cmd uint32, arg uint64) (uint
 			return 0, err
 		}
 		n.disk.wb.clean(n.start, n.Size())
-		return 0, n.Flush()
+		return 0, n.flush()
 	case unix.BLKRRPART:
 		if err := admin(); err != nil {
 			return 0, err

@@ -70,6 +70,9 @@ func (w *window) fill(n *Node, off int64, gen uint64) bool {
 	w.n = 0
 	off -= off % SectorSize
 	size := min((w.size+2*SectorSize-1)&^(SectorSize-1), n.Size()-off)
+	if size <= 0 {
+		return false // the disk has become smaller meanwhile
+	}
 	if int64(len(w.data)) < size {
 		kmem.Add(-len(w.data))
 		w.data = nil

@@ -1,6 +1,7 @@
 package bdev
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,8 @@ type writeback struct {
 	held   atomic.Int64  // pages that are held, those being written included
 	direct atomic.Int32  // reasons to hold nothing
 	gen    atomic.Uint64 // changes with the content of the disk
+	loose  atomic.Bool   // the device has been changed since it was flushed
+	stores atomic.Int32  // mappings through which it may be changed at any time
 
 	// run is held while pages are written. It comes before mu.
 	run sync.Mutex
@@ -64,14 +67,34 @@ var (
 // Dirty is how many bytes were written to block special files and are not on their devices.
 func Dirty() uint64 { return uint64(dirtyCount.Load()) * abi.PageSize }
 
-// SyncAll gives all devices what was written to their special files: sync(2).
+// SyncAll gives all devices what was written to their special files, and makes it durable: sync(2). Who has a special file
+// open hears of errors. A file system that is mounted on a disk sees to that by itself.
 func SyncAll() {
 	for _, d := range Disks() {
-		if d.wb.held.Load() > 0 {
-			d.wb.clean(0, d.whole.Size())
-			_ = d.Dev.Flush()
+		d.wb.cleanAll()
+		if d.wb.stores.Load() > 0 || d.wb.loose.Load() && d.wb.direct.Load() == 0 {
+			_ = d.whole.flush()
 		}
 	}
+}
+
+// changed notes that the content of the device is not what it was.
+func (w *writeback) changed() {
+	w.gen.Add(1)
+	if !w.loose.Load() {
+		w.loose.Store(true)
+	}
+}
+
+// flush is Flush for special files: each open one of the disk is told of an error once.
+func (n *Node) flush() error {
+	err := n.Flush()
+	if err != nil {
+		for _, x := range n.disk.Nodes() {
+			x.failed.set(err)
+		}
+	}
+	return err
 }
 
 // sectorMask is the bits of the sectors of a page between from and to, byte offsets in the page.
@@ -125,14 +148,14 @@ func (w *writeback) hold(n *Node, p []byte, off int64) bool {
 			w.mu.Lock()
 			w.timer = nil
 			w.mu.Unlock()
-			w.clean(0, w.disk.whole.Size())
+			w.cleanAll()
 		})
 	}
 	full := len(w.pages) > maxHeld
 	w.mu.Unlock()
 	w.gen.Add(1)
 	if full {
-		w.clean(0, w.disk.whole.Size())
+		w.cleanAll()
 	}
 	return true
 }
@@ -178,6 +201,9 @@ func (w *writeback) clean(off, n int64) {
 		list = w.writeRun(*buf, list)
 	}
 }
+
+// cleanAll writes all that is held, also what lies beyond the end of a disk that has become smaller meanwhile.
+func (w *writeback) cleanAll() { w.clean(0, math.MaxInt64) }
 
 // within lists the pages that are held from first to last.
 func (w *writeback) within(first, last int64) (list []int64) {
@@ -275,6 +301,7 @@ func (n *Node) writeOut(p []byte, off int64, pages int) {
 		_, err = n.disk.Dev.WriteAt(p, off)
 		n.end(kindWrite, t, int64(len(p)))
 		n.mergedWrites(pages - 1)
+		n.disk.wb.changed()
 	}
 	if err != nil {
 		klog.Errf("Buffer I/O error on dev %s, logical block %d, lost async page write", n.name, (off-n.start)/abi.PageSize)
@@ -287,7 +314,7 @@ func (w *writeback) stopHolding() {
 	w.mu.Lock()
 	w.direct.Add(1) // hold looks at it under mu
 	w.mu.Unlock()
-	w.clean(0, w.disk.whole.Size())
+	w.cleanAll()
 }
 
 func (w *writeback) holdAgain() { w.direct.Add(-1) }

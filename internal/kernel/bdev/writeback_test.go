@@ -19,6 +19,16 @@ type counted struct {
 	*Mem
 	reads, writes atomic.Int64
 	fail          atomic.Int32 // errno
+	flushes       atomic.Int64
+	failFlush     atomic.Int32 // errno
+}
+
+func (c *counted) Flush() error {
+	c.flushes.Add(1)
+	if e := c.failFlush.Load(); e != 0 {
+		return unix.Errno(e)
+	}
+	return c.Mem.Flush()
 }
 
 func (c *counted) ReadAt(p []byte, off int64) (int, error) {
@@ -155,6 +165,74 @@ func TestWriteErrors(t *testing.T) {
 	}
 	if Dirty() != 0 {
 		t.Errorf("%d bytes are kept", Dirty())
+	}
+}
+
+// TestSyncFlushes has sync(2) make durable what is with the device already, and tell of the error that it meets.
+func TestSyncFlushes(t *testing.T) {
+	dev := &counted{Mem: NewMem("ubda", make([]byte, 1<<20), false)}
+	d := register(t, 0, dev)
+	s := d.Whole().mustOpen(t)
+	defer s.Release(nil)
+	expect := func(what string, want int64) {
+		t.Helper()
+		if SyncAll(); dev.flushes.Swap(0) != want {
+			t.Errorf("%s: not %d flushes", what, want)
+		}
+	}
+	dev.flushes.Store(0)
+	expect("nothing", 0)
+	write(t, s, make([]byte, directSize), 0)
+	expect("a large write", 1)
+	expect("nothing new", 0)
+	write(t, s, make([]byte, 512), 0)
+	d.wb.cleanAll() // as the timer does
+	expect("a small write that the timer has given to the device", 1)
+	if err := d.Whole().WriteZeroes(0, 512); err != nil {
+		t.Error(err)
+	}
+	expect("zeroes", 1)
+	m := (*mapping)(d.Whole())
+	m.Mapped(1, true)
+	expect("a mapping", 1)
+	expect("a mapping, still", 1)
+	m.Mapped(-1, true)
+	expect("the last of the mapping", 1)
+	expect("no mapping", 0)
+
+	write(t, s, make([]byte, directSize), 0)
+	dev.failFlush.Store(int32(unix.EIO))
+	SyncAll()
+	dev.failFlush.Store(0)
+	if err := s.Fsync(nil, nil, false); err != unix.EIO {
+		t.Errorf("after a sync that failed: %v", err)
+	}
+	if err := s.Fsync(nil, nil, false); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestShrunk has a disk become smaller while something is held beyond its new end: that is lost, and no write is left for later.
+func TestShrunk(t *testing.T) {
+	dev := &counted{Mem: NewMem("ubda", make([]byte, 1<<20), false)}
+	d := register(t, 0, dev)
+	s := d.Whole().mustOpen(t)
+	write(t, s, bytes.Repeat([]byte{1}, 512), 512<<10)
+	d.Whole().size.Store(256 << 10)
+	if err := s.Fsync(nil, nil, false); err != nil {
+		t.Error(err)
+	}
+	SyncAll()
+	if Dirty() != 0 {
+		t.Errorf("%d bytes are held", Dirty())
+	}
+	if err := s.Fsync(nil, nil, false); err != unix.EIO {
+		t.Errorf("what was lost: %v", err)
+	}
+	s.Release(nil)
+	var w window
+	if w.fill(d.Whole(), 512<<10, 0) {
+		t.Error("something is read ahead beyond the end")
 	}
 }
 
