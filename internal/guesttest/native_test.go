@@ -123,7 +123,7 @@ func knownFailures(t *testing.T) map[string]string {
 }
 
 // files are the programs that work with files.
-var files = regexp.MustCompile(`^(dnotify|dup|exec|execcut|faults|fifo|files2|inotify|inotifyunlink|lease|locks|lseek|maps|mmapfile|ntty|open|orphan|perm|rename|rlimit|rw|rwfappend|setuidexec|sigio|sweep|unix)$`)
+var files = regexp.MustCompile(`^(dnotify|dup|exec|execcut|faults|fifo|files2|inotify|inotifyunlink|lease|locks|lseek|mapgrown|mapkick|maps|mmapfile|ntty|open|orphan|perm|rename|rlimit|rw|rwfappend|setuidexec|sigio|sweep|unix)$`)
 
 // TestNative compares what the programs print on the host with what they print in a guest.
 func TestNative(t *testing.T) {
@@ -137,12 +137,14 @@ func TestNative(t *testing.T) {
 		name string
 		guest
 		hostfs string // options for a directory of the host that the programs work in
+		disk   string // options of mke2fs for a disk that they work on
 		only   *regexp.Regexp
 	}{
-		{"notify", guest{args: []string{"seccomp=on"}}, "", nil},
-		{"ptrace", guest{args: []string{"seccomp=off"}}, "", nil},
-		{"unprivileged", guest{unprivileged: true}, "", nil},
-		{"hostfs", guest{unprivileged: true}, ",map", files},
+		{"notify", guest{args: []string{"seccomp=on"}}, "", "", nil},
+		{"ptrace", guest{args: []string{"seccomp=off"}}, "", "", nil},
+		{"unprivileged", guest{unprivileged: true}, "", "", nil},
+		{"hostfs", guest{unprivileged: true}, ",map", "", files},
+		{"ext4", guest{}, "", "-t ext4 -b 4096", files},
 	}
 	for _, v := range variants {
 		t.Run(v.name, func(t *testing.T) {
@@ -176,6 +178,15 @@ func TestNative(t *testing.T) {
 				}
 				g.args = append(g.args, "hostfs="+dir+v.hostfs)
 				mount += "mount -t hostfs none /tmp/r; chmod 755 /tmp/r; "
+			}
+			if v.disk != "" {
+				image := filepath.Join(t.TempDir(), "image")
+				args := append(strings.Fields(v.disk), "-q", "-F", image, "128M")
+				if out, err := exec.Command(hostTool(t, "mke2fs", "e2fsprogs"), args...).CombinedOutput(); err != nil {
+					t.Fatalf("mke2fs: %v\n%s", err, out)
+				}
+				g.args = append(g.args, "ubd1="+image)
+				mount += "mount -t ext4 /dev/ubdb /tmp/r; chmod 755 /tmp/r; "
 			}
 			g.initrd, g.command, g.limit = s.initrd, "mkdir -p /tmp/r; "+mount+"/t/runner "+runList+" /t /tmp/r", 150*time.Second
 			if os.Geteuid() != 0 { // the programs' user owns the directory on the host

@@ -12,7 +12,7 @@
 //
 // Pages of a file mapping beyond the end of the file are mapped too, from an empty host file: access gives SIGBUS
 // whatever mprotect does to them. If the file has grown meanwhile, or the file system left pages out of its answer because
-// they were too many to read, HandleFault maps what is there now.
+// they were too many to read, HandleFault maps what is there now; so does FaultIn for a copy of the kernel, which fails there.
 //
 // # Where things are
 //

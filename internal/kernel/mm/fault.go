@@ -31,18 +31,21 @@ func (m *MM) HandleFault(t platform.Thread, ev *platform.Event) (info arch.Sigin
 		if t.OnTracer() {
 			return info, false, ErrOffload
 		}
-		return info, m.mapGrown(t, abi.PageDown(ev.Addr)), nil
+		_, there := m.FaultIn(t, ev.Addr, 0)
+		return info, there, nil
 	}
 	return info, false, nil
 }
 
-// mapGrown maps the page at addr, which its file did not have when it was mapped, if the file has it now.
-func (m *MM) mapGrown(t platform.Thread, addr uint64) bool {
+// FaultIn maps the page at addr, which its file did not have when it was mapped, if the file has it now. there reports whether
+// it can be accessed as prot says, so that what failed should be done again, and mapped that it could not before. It may sleep.
+func (m *MM) FaultIn(t platform.Thread, addr uint64, prot uint32) (mapped, there bool) {
+	addr = abi.PageDown(addr)
 	m.mu.Lock()
 	a, ok := m.book.at(addr)
 	if !ok {
 		m.mu.Unlock()
-		return false
+		return false, false
 	}
 	a.b.refs.Add(1)
 	m.mu.Unlock()
@@ -51,28 +54,44 @@ func (m *MM) mapGrown(t platform.Thread, addr uint64) bool {
 	off, n := a.off+addr-a.start, min(a.end-addr, faultAround)
 	ext, err := a.b.m.Extents(off, n, a.shared, a.write)
 	if err != nil || len(ext) == 0 || ext[0].Host == nil || ext[0].Off > off || ext[0].Off+ext[0].Len <= off {
-		return false
+		return false, false
 	}
 	m.mu.Lock()
 	defer m.unlock()
 	if b, ok := m.book.at(addr); !ok || b.b != a.b || b.off+addr-b.start != off || b.end < addr+n {
-		return true // changed meanwhile: let it fault again
+		return false, true // changed meanwhile: let it fault again
 	}
 	host, err := m.as.Mappings()
 	if err != nil {
-		return false
+		return false, false
 	}
 	for _, h := range host {
 		if addr < h.Start || addr >= h.End {
 			continue
 		}
+		if prot&^h.Prot != 0 {
+			return false, false
+		}
 		if h.File != m.host.Empty.ID {
-			// It is the file that is mapped here, not the tail: a real I/O error, or another thread was faster.
-			return h.File != ext[0].Host.ID || h.Off+addr-h.Start != ext[0].HostOff+off-ext[0].Off
+			// Another thread was faster, or there is a real I/O error.
+			var p [1]byte
+			_, err := m.as.ReadAt(p[:], addr)
+			return false, err == nil
 		}
 		n = min(n, h.End-addr)
 		m.ops = appendFile(m.ops[:0], m.host.Empty, addr, off, n, h.Prot, a.shared, a.write, ext)
-		return t.Map(m.ops) == nil
+		err := t.Map(m.ops)
+		return err == nil, err == nil
 	}
-	return false
+	return false, false
+}
+
+// MayFaultIn reports whether FaultIn could find something at addr. It does not sleep.
+func (m *MM) MayFaultIn(addr uint64) bool {
+	if !m.mu.TryLock() {
+		return true
+	}
+	defer m.mu.Unlock()
+	_, ok := m.book.at(abi.PageDown(addr))
+	return ok
 }

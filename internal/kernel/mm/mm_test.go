@@ -277,7 +277,15 @@ func TestGrownFile(t *testing.T) {
 	if _, ok, _ := e.m.HandleFault(e.t, ev); !ok || e.byteAt(a+2*pg) != 3 || e.byteAt(a+3*pg) != -1 {
 		t.Errorf("grown: %v %d", ok, e.byteAt(a+2*pg))
 	}
-	// A SIGBUS where the file is mapped is real.
+	// Another thread touched it at the same time, which has it mapped now; a copy may not be allowed to.
+	if mapped, there := e.m.FaultIn(e.t, a+2*pg, unix.PROT_READ); mapped || !there {
+		t.Errorf("mapped already: %v, %v", mapped, there)
+	}
+	if mapped, there := e.m.FaultIn(e.t, a+2*pg, unix.PROT_WRITE); mapped || there {
+		t.Errorf("mapped for reading: %v, %v", mapped, there)
+	}
+	// A SIGBUS where the file is mapped and not accessible is real.
+	f.Mem.Truncate(0)
 	ev.Addr = a
 	if _, ok, _ := e.m.HandleFault(e.t, ev); ok {
 		t.Error("would fault for ever")

@@ -45,6 +45,8 @@ type runState struct {
 	held []func(th platform.Thread)
 	// atEntry: the thread is held before a call that the host is to carry out. Owned by the task.
 	atEntry bool
+	// missed is what copies of the task did not find.
+	missed missedState
 	// lastNr is the current or last call, for /proc.
 	lastNr atomic.Int32
 }
@@ -100,7 +102,11 @@ func (t *Task) call(th platform.Thread, nr int32, a *platform.Args) (uint64, err
 	if v := t.judge(th, &nr, a); v.skip {
 		return v.value, v.err
 	}
-	return t.K.Dispatch(t, nr, a)
+	v, err := t.K.Dispatch(t, nr, a)
+	if err == unix.EFAULT && t.missed.page.Load() != 0 {
+		return t.again(th, nr, func() (uint64, error) { return t.K.Dispatch(t, nr, a) })
+	}
+	return v, err
 }
 
 // leave ends a system call.
@@ -163,7 +169,7 @@ func (k *Kernel) Stop(th platform.Thread, ev *platform.Event) (act platform.Acti
 	if t.Thread() != th {
 		return platform.Dead // an old process of a task that has executed a program
 	}
-	if th.OnTracer() && t.trace.traced.Load() {
+	if th.OnTracer() && (t.trace.traced.Load() || t.missed.finding) {
 		return platform.Offload
 	}
 	if !t.where.CompareAndSwap(inUser, inKernel) {

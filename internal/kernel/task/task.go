@@ -55,7 +55,7 @@ func (t *Task) Thread() platform.Thread { return t.th.Load().Thread }
 func (t *Task) MM() *mm.MM { return t.mm.Load() }
 
 // Mem is the task's memory for copies.
-func (t *Task) Mem() uio.Memory { return t.Thread().AddressSpace() }
+func (t *Task) Mem() uio.Memory { return (*userMemory)(t) }
 
 // Cred is the task's credentials.
 func (t *Task) Cred() *cred.Cred { return t.cred.Load() }
