@@ -62,10 +62,23 @@ func (in *inode) seekData(off int64, wantHole bool) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if (r.kind != written) == wantHole {
-			return at, nil
+		end := int64(min((r.start+r.n)<<in.sb.blockBits, uint64(size)))
+		from, to := at, end // of data
+		if r.kind != written {
+			if from, to, err = in.storedData(at, end); err != nil {
+				return 0, err
+			}
 		}
-		at = int64(min((r.start+r.n)<<in.sb.blockBits, uint64(size)))
+		switch {
+		case wantHole && from > at:
+			return at, nil
+		case wantHole:
+			at = to
+		case from < end:
+			return from, nil
+		default:
+			at = end
+		}
 	}
 	if wantHole {
 		return size, nil

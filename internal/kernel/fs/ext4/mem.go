@@ -63,15 +63,7 @@ func (in *inode) flushMemLocked(off, end int64) (first error) {
 	if !in.memDirty.Load() {
 		return nil
 	}
-	in.memMu.Lock()
-	chunks := make([]uint64, 0, len(in.filled))
-	for c := range in.filled {
-		if at := int64(c * fillChunk); at < end && at+fillChunk > off {
-			chunks = append(chunks, c)
-		}
-	}
-	in.memMu.Unlock()
-	slices.Sort(chunks)
+	chunks := in.filledChunks(off, end)
 	buf := bounces.Get().(*[]byte)
 	defer bounces.Put(buf)
 	for _, c := range chunks {
@@ -80,6 +72,20 @@ func (in *inode) flushMemLocked(off, end int64) (first error) {
 		}
 	}
 	return first
+}
+
+// filledChunks lists the chunks of the Memfile that have bytes between off and end.
+func (in *inode) filledChunks(off, end int64) []uint64 {
+	in.memMu.Lock()
+	defer in.memMu.Unlock()
+	chunks := make([]uint64, 0, len(in.filled))
+	for c := range in.filled {
+		if at := int64(c * fillChunk); at < end && at+fillChunk > off {
+			chunks = append(chunks, c)
+		}
+	}
+	slices.Sort(chunks)
+	return chunks
 }
 
 // flushChunk writes back the chunk at a byte. mem and old are room for what is mapped and for what the file has. Pages that
@@ -167,6 +173,37 @@ func (in *inode) readMem(dst *uio.Dst, off int64, left int) (int, error) {
 		}
 	}
 	return done, nil
+}
+
+// storedData finds what guests have stored through shared mappings between at and end, where the file has nothing yet: the
+// first run of pages that are not zero, or its end twice if there are none. The caller holds in.mu.
+func (in *inode) storedData(at, end int64) (from, to int64, err error) {
+	if !in.memDirty.Load() {
+		return end, end, nil
+	}
+	buf := bounces.Get().(*[]byte)
+	defer bounces.Put(buf)
+	for _, c := range in.filledChunks(at, end) {
+		first := max(at&^(pageSize-1), int64(c*fillChunk)) // whole pages are written back
+		p := (*buf)[:min(end, int64(c+1)*fillChunk)-first]
+		clear(p)
+		in.memMu.Lock()
+		if in.mem != nil {
+			_, err = in.mem.ReadAt(p, first)
+		}
+		in.memMu.Unlock()
+		if err != nil {
+			return 0, 0, unix.EIO
+		}
+		i := slices.IndexFunc(p, func(b byte) bool { return b != 0 })
+		if i < 0 {
+			continue
+		}
+		from = max(at, (first+int64(i))&^(pageSize-1))
+		to = from&^(pageSize-1) + pageSize
+		return from, min(to, end), nil
+	}
+	return end, end, nil
 }
 
 // writeMem gives the Memfile what was written to the device.
