@@ -56,8 +56,9 @@ crash: linux ## Kill guests at work on disks and cut their power, ROUNDS (100) t
 	CRASH_ROUNDS=$(ROUNDS) GUESTTEST_LINUX=$(CURDIR)/linux $(GO) test -v -timeout 0 -run '^TestCrash$$' ./internal/guesttest
 
 OPS ?= 100000
-fsx: linux ## Do OPS (100000) random operations on a file, in every mode of writing data, and compare
-	FSX_OPS=$(OPS) GUESTTEST_LINUX=$(CURDIR)/linux $(GO) test -v -timeout 0 -run '^TestFsx$$' ./internal/guesttest
+CPU ?= 0s
+fsx: linux ## Do OPS (100000) random operations on a file in every mode of writing data, for CPU (1h of the processor's time) again and again
+	FSX_OPS=$(OPS) FSX_CPU=$(CPU) GUESTTEST_LINUX=$(CURDIR)/linux $(GO) test -v -timeout 0 -run '^TestFsx$$' ./internal/guesttest
 
 T ?= 30s
 fuzz: ## Run every fuzz test for T (30s)

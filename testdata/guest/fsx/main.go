@@ -12,7 +12,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
@@ -24,6 +26,10 @@ const (
 	page    = 4096
 
 	keepSize, punchHole, collapse, zeroRange, insert = 1, 2, 8, 0x10, 0x20
+
+	fadviseDontNeed    = 4
+	seekData, seekHole = 3, 4
+	sysCopyFileRange   = 326
 )
 
 // fsx is the file, what it should hold, and what was done to it.
@@ -36,7 +42,11 @@ type fsx struct {
 	private         []byte // of maxSize bytes; nil if there is none
 	buffer          []byte // aligned
 	block           int
+	limit           int  // of the file's size, until it is made anew
+	indirect        bool // blocks are mapped without extents, which have more operations
 	log             []string
+
+	mu sync.Mutex // held while file is closed or opened, and by beside while it works
 }
 
 func main() {
@@ -46,7 +56,7 @@ func main() {
 	}
 	seed, err1 := strconv.ParseUint(os.Args[3], 10, 64)
 	count, err2 := strconv.Atoi(os.Args[4])
-	x := &fsx{device: os.Args[1], options: os.Args[2], rng: rand.New(rand.NewPCG(seed, 1)), file: -1, direct: -1}
+	x := &fsx{device: os.Args[1], options: os.Args[2], rng: rand.New(rand.NewPCG(seed, 1)), file: -1, direct: -1, limit: maxSize}
 	x.try("arguments", err1)
 	x.try("arguments", err2)
 	var err error
@@ -54,9 +64,12 @@ func main() {
 	x.try("mmap", err)
 	x.try("mkdir", os.MkdirAll(dir, 0o755))
 	x.mount()
+	x.indirect = syscall.Fallocate(x.file, keepSize, 0, 1) == syscall.EOPNOTSUPP
+	go x.beside(rand.New(rand.NewPCG(seed, 2)))
 	for range count {
 		x.step()
 	}
+	x.mu.Lock() // for good
 	x.unmount()
 	fmt.Printf("fsx: %d operations, %d bytes\n", count, len(x.want))
 }
@@ -77,6 +90,10 @@ func (x *fsx) try(what string, err error) {
 
 func (x *fsx) mount() {
 	x.try("mount", syscall.Mount(x.device, dir, "ext4", 0, x.options))
+	x.open()
+}
+
+func (x *fsx) open() {
 	var err error
 	x.file, err = syscall.Open(path, syscall.O_RDWR|syscall.O_CREAT, 0o644)
 	x.try("open", err)
@@ -88,11 +105,49 @@ func (x *fsx) mount() {
 	x.size()
 }
 
-func (x *fsx) unmount() {
+func (x *fsx) close() {
 	x.unmap()
 	x.try("close", syscall.Close(x.file))
 	x.try("close", syscall.Close(x.direct))
+}
+
+func (x *fsx) unmount() {
+	x.close()
 	x.try("umount", syscall.Unmount(dir, 0))
+}
+
+// anew removes the file and makes it again, to grow to another size: as one that fits into its inode, into few pages or not.
+func (x *fsx) anew() {
+	x.limit = []int{100, 200, 5000, 70_000, maxSize, maxSize}[x.rng.IntN(6)]
+	x.note("new file, up to %d", x.limit)
+	x.try("unlink", syscall.Unlink(path))
+	x.size()
+	x.close()
+	x.want = x.want[:0]
+	clear(x.want[:cap(x.want)])
+	x.open()
+}
+
+// beside does meanwhile what changes nothing of the file.
+func (x *fsx) beside(r *rand.Rand) {
+	p := make([]byte, maxOp)
+	for {
+		x.mu.Lock()
+		switch r.IntN(6) {
+		case 0:
+			_ = syscall.Fsync(x.file) // that it fails is told by the next one
+		case 1:
+			syscall.Sync()
+		case 2:
+			_ = os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0)
+		case 3:
+			_, _, _ = syscall.Syscall6(syscall.SYS_FADVISE64, uintptr(x.file), 0, 0, fadviseDontNeed, 0, 0)
+		default:
+			_, _ = syscall.Pread(x.file, p[:r.IntN(maxOp)], r.Int64N(maxSize))
+		}
+		x.mu.Unlock()
+		time.Sleep(time.Duration(r.IntN(20_000)) * time.Microsecond)
+	}
 }
 
 // size compares the size.
@@ -117,9 +172,9 @@ func (x *fsx) unmap() {
 func (x *fsx) span(beyond bool) (off, n int) {
 	limit := len(x.want)
 	if beyond {
-		limit = maxSize
+		limit = x.limit
 		if x.rng.IntN(3) > 0 {
-			limit = min(len(x.want)+20_000, maxSize)
+			limit = min(len(x.want)+20_000, x.limit)
 		}
 	}
 	if limit == 0 {
@@ -171,7 +226,7 @@ func (x *fsx) same(how string, got []byte, off int) {
 
 func (x *fsx) step() {
 	r := x.rng
-	switch r.IntN(20) {
+	switch r.IntN(24) {
 	case 0, 1:
 		x.read()
 	case 2, 3, 4:
@@ -203,12 +258,26 @@ func (x *fsx) step() {
 			x.note("unmap")
 			x.unmap()
 		} else if r.IntN(8) == 0 {
-			x.note("mount anew")
-			x.unmount()
-			x.mount()
+			x.mu.Lock()
+			if r.IntN(2) == 0 {
+				x.anew()
+			} else {
+				x.note("mount anew")
+				x.unmount()
+				x.mount()
+			}
+			x.mu.Unlock()
 		}
 	case 19:
 		x.copyPrivate()
+	case 20:
+		x.copyRange()
+	case 21:
+		x.seek()
+	case 22:
+		x.writeMapped()
+	case 23:
+		x.readMapped()
 	}
 	if r.IntN(50) == 0 {
 		x.whole()
@@ -279,7 +348,7 @@ func (x *fsx) readDirect() {
 
 func (x *fsx) writeDirect() {
 	off, n := x.aligned(true)
-	if off+n > maxSize {
+	if off+n > x.limit {
 		return
 	}
 	x.note("write directly %d+%d of %d", off, n, len(x.want))
@@ -294,11 +363,11 @@ func (x *fsx) writeDirect() {
 }
 
 func (x *fsx) truncate() {
-	n := x.rng.IntN(maxSize)
+	n := x.rng.IntN(x.limit)
 	if x.rng.IntN(2) == 0 {
 		n = x.rng.IntN(len(x.want) + 5000)
 	}
-	n = min(n, maxSize)
+	n = min(n, x.limit)
 	x.note("truncate %d to %d", len(x.want), n)
 	x.try("ftruncate", syscall.Ftruncate(x.file, int64(n)))
 	x.grow(n)
@@ -312,7 +381,14 @@ func (x *fsx) fallocate(name string, mode uint32) {
 		return
 	}
 	x.note("%s %d+%d of %d, mode %#x", name, off, n, len(x.want), mode)
-	x.try(name, syscall.Fallocate(x.file, mode, int64(off), int64(n)))
+	err := syscall.Fallocate(x.file, mode, int64(off), int64(n))
+	if x.indirect && mode&punchHole == 0 {
+		if err != syscall.EOPNOTSUPP {
+			x.fail("%s without extents: %v", name, err)
+		}
+		return
+	}
+	x.try(name, err)
 	if mode&keepSize == 0 {
 		x.grow(off + n)
 	}
@@ -330,8 +406,10 @@ func (x *fsx) shift(mode uint32) {
 		name = "insert"
 	}
 	switch {
-	case mode == insert && len(x.want)+n > maxSize:
+	case mode == insert && len(x.want)+n > x.limit:
 		return
+	case x.indirect:
+		want = syscall.EOPNOTSUPP
 	case mode == insert && off >= len(x.want), mode == collapse && off+n >= len(x.want):
 		want = syscall.EINVAL
 	}
@@ -379,6 +457,95 @@ func (x *fsx) load() {
 	}
 	x.note("load %d+%d of %d", off, n, len(x.want))
 	x.same("mapping", x.mapped()[off:off+n], off)
+}
+
+// pieces are two spans of one length that do not overlap; the second may be behind the end of the file if beyond is set.
+func (x *fsx) pieces(beyond bool) (from, to, n int) {
+	from, n = x.span(false)
+	to, m := x.span(beyond)
+	n = min(n, m)
+	if n == 0 || from < to+n && to < from+n {
+		return 0, 0, 0
+	}
+	return from, to, n
+}
+
+// copyRange has the kernel copy a piece of the file.
+func (x *fsx) copyRange() {
+	from, to, n := x.pieces(true)
+	if n == 0 {
+		return
+	}
+	x.note("copy %d+%d to %d of %d", from, n, to, len(x.want))
+	for done := 0; done < n; {
+		in, out := int64(from+done), int64(to+done)
+		k, _, e := syscall.Syscall6(sysCopyFileRange, uintptr(x.file), uintptr(unsafe.Pointer(&in)), uintptr(x.file), uintptr(unsafe.Pointer(&out)), uintptr(n-done), 0)
+		if e != 0 || k == 0 || int(k) > n-done {
+			x.fail("copy_file_range: %d, %v", k, e)
+		}
+		done += int(k)
+	}
+	x.grow(to + n)
+	copy(x.want[to:to+n], x.want[from:from+n])
+}
+
+// seek looks for data and for a hole: what is no data is zero.
+func (x *fsx) seek() {
+	off, n := x.span(false)
+	if n == 0 {
+		return
+	}
+	x.note("seek from %d of %d", off, len(x.want))
+	data, err := syscall.Seek(x.file, int64(off), seekData)
+	if err == syscall.ENXIO {
+		data, err = int64(len(x.want)), nil
+	}
+	x.try("SEEK_DATA", err)
+	hole, err := syscall.Seek(x.file, int64(off), seekHole)
+	x.try("SEEK_HOLE", err)
+	if data < int64(off) || hole < int64(off) || max(data, hole) > int64(len(x.want)) || data > int64(off) && hole > int64(off) {
+		x.fail("data at %d and a hole at %d", data, hole)
+	}
+	for i, b := range x.want[off:data] {
+		if b != 0 {
+			x.fail("byte %d is in a hole, which ends at %d, and not zero", off+i, data)
+		}
+	}
+}
+
+// writeMapped writes what is in the mapping of the same file.
+func (x *fsx) writeMapped() {
+	from, to, n := x.pieces(true)
+	if n == 0 {
+		return
+	}
+	x.note("write %d+%d of the mapping to %d of %d", from, n, to, len(x.want))
+	x.inParts("pwrite of the mapping", x.mapped()[from:from+n], to, syscall.Pwrite)
+	x.grow(to + n)
+	copy(x.want[to:to+n], x.want[from:from+n])
+}
+
+// inParts does a call whose buffer is in the mapping: it may end where a page is not mapped yet.
+func (x *fsx) inParts(what string, p []byte, off int, call func(int, []byte, int64) (int, error)) {
+	for len(p) > 0 {
+		k, err := call(x.file, p, int64(off))
+		x.try(what, err)
+		if k <= 0 {
+			x.fail("%s: %d of %d", what, k, len(p))
+		}
+		p, off = p[k:], off+k
+	}
+}
+
+// readMapped reads into the mapping of the same file.
+func (x *fsx) readMapped() {
+	from, to, n := x.pieces(false)
+	if n == 0 {
+		return
+	}
+	x.note("read %d+%d into the mapping at %d", from, n, to)
+	x.inParts("pread into the mapping", x.mapped()[to:to+n], from, syscall.Pread)
+	copy(x.want[to:to+n], x.want[from:from+n])
 }
 
 // copyPrivate looks at the file through a private mapping, and stores there what nobody else may see.
