@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 )
 
 // FSContext is a task's root, working directory, umask and mount name space; tasks made with CLONE_FS share one.
@@ -105,10 +107,14 @@ func (fs *FSContext) set(at *Path, p Path) {
 	old.Put()
 }
 
-// UnshareNamespace gives the context, which must belong to the caller alone, a name space of its own (CLONE_NEWNS).
+// UnshareNamespace gives the context, which must belong to the caller alone, a name space of its own (CLONE_NEWNS): ENOMEM if the
+// kernel may not hold more for guests.
 func (fs *FSContext) UnshareNamespace(c Caller) error {
 	if !c.Cred().Capable(unix.CAP_SYS_ADMIN) {
 		return unix.EPERM
+	}
+	if kmem.Full() {
+		return unix.ENOMEM
 	}
 	fs.Namespace().Clone(fs)
 	return nil

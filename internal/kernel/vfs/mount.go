@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 	"github.com/user-mode-linux/linux/internal/kernel/wait"
 )
 
@@ -63,8 +64,12 @@ func (m *Mount) ID() int { return m.id }
 // Readonly reports whether nothing can be written through the mount.
 func (m *Mount) Readonly() bool { return m.Flags()&unix.MS_RDONLY != 0 }
 
+// mountCost is about what a mount takes, in bytes.
+const mountCost = 1 << 10
+
 // newMount makes a mount of a part of a file system; it takes over a hold of sb.
 func newMount(sb *super, root *Dentry, source string, flags uint64) *Mount {
+	kmem.Add(mountCost)
 	m := &Mount{id: int(nextMountID.Add(1)), sb: sb, root: root.get(), source: source}
 	m.flags.Store(flags & mountFlags)
 	return m
@@ -72,6 +77,7 @@ func newMount(sb *super, root *Dentry, source string, flags uint64) *Mount {
 
 // finish releases what a mount holds after it has died.
 func (m *Mount) finish() {
+	kmem.Add(-mountCost)
 	m.root.put()
 	m.sb.release()
 }

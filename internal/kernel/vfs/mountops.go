@@ -101,22 +101,15 @@ func (n *Namespace) graft(m *Mount, p Path) error {
 // plant attaches m, and what is mounted below it, at p, which is not mounted on, and copies of it where p's mount has its peers
 // and slaves. The caller holds mountMu and finishes left without it.
 func (n *Namespace) plant(m *Mount, p Path, left *dissolved) error {
-	tree := m.subtree()
-	if p.Mount.group != nil && slices.ContainsFunc(tree, func(k *Mount) bool { return k.unbindable }) {
+	if p.Mount.group != nil && slices.ContainsFunc(m.subtree(), func(k *Mount) bool { return k.unbindable }) {
 		return unix.EINVAL
 	}
-	copies := m.propagate(p)
-	more := map[*Namespace]int{n: len(tree)}
-	for _, c := range copies {
-		more[c.at.Mount.ns] += len(c.top.subtree())
-	}
-	for ns, add := range more {
-		if len(ns.mounts)+add > maxMounts {
-			for _, c := range copies {
-				left.discard(c.top)
-			}
-			return unix.ENOSPC
+	copies, err := m.propagate(p)
+	if err != nil {
+		for _, c := range copies {
+			left.discard(c.top)
 		}
+		return err
 	}
 	m.attach(p)
 	n.addTree(m)

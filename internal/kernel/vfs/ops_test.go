@@ -621,3 +621,46 @@ func TestTreeRace(t *testing.T) {
 		}
 	}
 }
+
+// TestMountMemory makes copies of many mounts at many places: they count as memory of the kernel, of which there is only so much.
+func TestMountMemory(t *testing.T) {
+	c := newCaller(t)
+	build(t, c, "peers/", "tree/", "at/")
+	mount := func(source, target, typ string, flags uint64) {
+		t.Helper()
+		must(t, vfs.DoMount(c, source, target, typ, flags, ""))
+	}
+	lastID := func() (id int) {
+		for _, m := range c.Ctx.Namespace().Mounts(c.Ctx.Root()) {
+			id = max(id, m.ID)
+		}
+		return id
+	}
+	const many = 40
+	mount("none", "/tree", "tmpfs", 0)
+	mount("none", "/at", "tmpfs", 0)
+	mount("none", "/at", "", unix.MS_SHARED)
+	build(t, c, "at/x/")
+	for i := range many {
+		dir := fmt.Sprintf("tree/%d/", i)
+		build(t, c, dir, fmt.Sprintf("peers/%d/", i))
+		mount("none", "/"+dir, "tmpfs", 0)
+		mount("/at", fmt.Sprintf("/peers/%d", i), "", unix.MS_BIND)
+	}
+	before, id := kmem.Bytes(), lastID()
+	kmem.SetLimit(before + 3*many<<10)
+	err := vfs.DoMount(c, "/tree", "/at/x", "", unix.MS_BIND|unix.MS_REC, "")
+	kmem.SetLimit(0)
+	want(t, "copies", err, unix.ENOMEM)
+	if n := kmem.Bytes(); n != before {
+		t.Errorf("%d bytes are left", n-before)
+	}
+	mount("none", "/tree", "tmpfs", 0)
+	if n := lastID() - id; n > 5*many {
+		t.Errorf("%d mounts were made before it was seen that they are too many", n)
+	}
+	kmem.SetLimit(kmem.Bytes())
+	want(t, "a name space", c.Ctx.UnshareNamespace(c), unix.ENOMEM)
+	want(t, "one more", vfs.DoMount(c, "none", "/tree", "tmpfs", 0, ""), unix.ENOMEM)
+	kmem.SetLimit(0)
+}

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/user-mode-linux/linux/internal/kernel/kmem"
 )
 
 // Shared subtrees (mount_namespaces(7)): what is mounted or unmounted on a shared mount happens on all of its peers, and on
@@ -143,22 +145,35 @@ type copied struct {
 }
 
 // propagate makes the copies of the tree m that go elsewhere when it is mounted at p: none unless that is shared. m then
-// becomes shared, too.
-func (m *Mount) propagate(p Path) []copied {
-	if p.Mount.group == nil {
+// becomes shared, too. ENOSPC if a name space would have too many mounts, ENOMEM if the kernel may not hold more; the list is
+// of those that were made before.
+func (m *Mount) propagate(p Path) (list []copied, err error) {
+	tree := m.subtree()
+	more := map[*Namespace]int{p.Mount.ns: len(tree)} // what comes to each
+	full := func(n *Namespace) error {
+		switch {
+		case len(n.mounts)+more[n] > maxMounts:
+			return unix.ENOSPC
+		case kmem.Full():
+			return unix.ENOMEM
+		}
 		return nil
 	}
-	for _, k := range m.subtree() {
+	if err := full(p.Mount.ns); err != nil || p.Mount.group == nil {
+		return nil, err
+	}
+	for _, k := range tree {
 		k.share()
 	}
-	var list []copied
 	// visit copies src, which is mounted on a peer of g or stands for what would be, for all peers but one and all slaves.
 	var visit func(g *peerGroup, src, but *Mount)
 	add := func(t, src *Mount, relate func(c, o *Mount)) *Mount {
-		if t.ns == nil || !t.root.isAncestor(p.Dentry) {
+		if err != nil || t.ns == nil || !t.root.isAncestor(p.Dentry) {
 			return nil
 		}
 		c, copies := src.copyTree(src.root, copyBindable)
+		more[t.ns] += len(copies)
+		err = full(t.ns)
 		for o, n := range copies {
 			relate(n, o)
 		}
@@ -186,7 +201,7 @@ func (m *Mount) propagate(p Path) []copied {
 		}
 	}
 	visit(p.Mount.group, m, p.Mount)
-	return list
+	return list, err
 }
 
 // beneath mounts m at p. What is mounted there already comes on top of it.
