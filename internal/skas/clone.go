@@ -23,6 +23,9 @@ func (t *Thread) Clone(spec platform.CloneSpec) (platform.Thread, error) {
 }
 
 func (t *Thread) clone(spec *platform.CloneSpec) (*Thread, error) {
+	if t.p.crowded() {
+		return nil, unix.EAGAIN
+	}
 	flags := forkFlags
 	switch {
 	case spec.Thread:

@@ -3,6 +3,7 @@ package skas
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"syscall"
@@ -48,7 +49,7 @@ func Probe(cfg *Config) (*Capabilities, error) {
 	}()
 	<-done
 	if err != nil {
-		return nil, hostRefuses(err)
+		return nil, hostRefuses(err, os.ReadFile)
 	}
 	if cfg.Seccomp != Off {
 		c.seccomp = hasNotifications()
@@ -116,6 +117,31 @@ func probeMemory(pid int, addr uint64) error {
 // leastProcesses is how many threads and processes a kernel has that runs one program. The Go runtime crashes when it
 // can make no more threads.
 const leastProcesses = 64
+
+// mostThreads is how many threads guests may have with the host's limit for the user: what is left when the kernel has its own.
+// Other programs of the user count for the limit, too, which nobody tells us of.
+func mostThreads() int64 {
+	var lim unix.Rlimit
+	if os.Geteuid() == 0 || unix.Getrlimit(unix.RLIMIT_NPROC, &lim) != nil || lim.Cur > math.MaxInt32 {
+		return math.MaxInt64
+	}
+	return max(int64(lim.Cur)-leastProcesses, leastProcesses/4)
+}
+
+// crowded reports whether guests have all threads that they may have.
+func (p *Platform) crowded() bool {
+	n := int64(0)
+	for _, s := range p.shards {
+		n += int64(s.threads.Load())
+	}
+	if n < p.mostThreads {
+		return false
+	}
+	p.crowd.Do(func() {
+		p.cfg.Logf("skas: the guest has %d processes and threads: the host's limit for the user does not allow more (ulimit -u)\n", n)
+	})
+	return true
+}
 
 // probeLimits looks for limits with which nothing can run.
 func probeLimits() error {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -68,6 +69,10 @@ type Platform struct {
 
 	hostBrk bool
 
+	// mostThreads is how many threads guests may have in all.
+	mostThreads int64
+	crowd       sync.Once // tells that they have them
+
 	fileMu sync.Mutex // orders installation of host files
 }
 
@@ -90,6 +95,7 @@ func New(cfg Config, h platform.Handler) (*Platform, error) {
 		return nil, err
 	}
 	p.caps = caps
+	p.mostThreads = mostThreads()
 	p.hostBrk = hostBrk()
 	p.filter = buildFilter(&cfg.Lanes, p.hostBrk)
 	// Every shard may have a thread in wait4 and one in NOTIF_RECV.
@@ -126,7 +132,7 @@ func New(cfg Config, h platform.Handler) (*Platform, error) {
 		s, err := startShard(p, i, ro, filter)
 		if err != nil {
 			p.Close()
-			return nil, hostRefuses(err)
+			return nil, hostRefuses(err, os.ReadFile)
 		}
 		p.shards = append(p.shards, s)
 	}
@@ -145,19 +151,26 @@ func New(cfg Config, h platform.Handler) (*Platform, error) {
 	return p, nil
 }
 
-// hostRefuses explains what to do about an error of starting stubs.
-func hostRefuses(err error) error {
+// yamaScope says who may trace whom (Documentation/admin-guide/LSM/Yama.rst): 0 and 1 let a process trace its descendants, 2 only
+// with CAP_SYS_PTRACE, 3 never, until the host is booted again.
+const yamaScope = "/proc/sys/kernel/yama/ptrace_scope"
+
+// hostRefuses explains what to do about an error of starting stubs. read is os.ReadFile.
+func hostRefuses(err error, read func(name string) ([]byte, error)) error {
 	hint := ""
 	switch {
 	case errors.Is(err, unix.EAGAIN):
 		hint = "; the limit of processes may be too low (ulimit -u)"
 	case errors.Is(err, unix.EMFILE):
 		hint = "; the limit of open files is too low (ulimit -n)"
-	}
-	if b, e := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope"); e == nil && len(b) > 0 && b[0] >= '2' {
-		hint = "; kernel.yama.ptrace_scope is " + string(b[:1]) + ": set it to 1 or 0"
-	} else if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 		hint = "; the host must allow ptrace (in containers: --cap-add=SYS_PTRACE or a seccomp profile that permits it)"
+		switch b, _ := read(yamaScope); strings.TrimSpace(string(b)) {
+		case "2":
+			hint = "; kernel.yama.ptrace_scope is 2: set it to 1 or 0 (sysctl kernel.yama.ptrace_scope=1), or start linux with CAP_SYS_PTRACE"
+		case "3":
+			hint = "; kernel.yama.ptrace_scope is 3: nothing can be traced until the host is booted with another setting"
+		}
 	}
 	return fmt.Errorf("skas: %w%s", err, hint)
 }

@@ -101,12 +101,18 @@ func (p *Platform) clockPage() []byte {
 	le.PutUint64(page[clockGetres:], p.vdsoBase()+host[vdsoSymbols[vdsoGetres]])
 	le.PutUint64(page[clockGetcpu:], p.vdsoBase()+host[vdsoSymbols[vdsoCPU]])
 	le.PutUint64(page[clockOurs:], stubImage+vdsoText+vdsoGettime*vdsoFuncSize)
+	p.putCPUs(page)
+	return page
+}
+
+// putCPUs puts the guest's number of each host CPU into the clock page. A guest that is on a CPU of the host that it does not
+// know, as others have moved it there, is on 0: a number beyond its own would have programs look beyond the end of tables.
+func (p *Platform) putCPUs(page []byte) {
 	for guest, cpu := range p.cpus {
 		if cpu < clockMaxCPU {
 			page[clockCPUs+cpu] = byte(guest % p.cfg.NCPU)
 		}
 	}
-	return page
 }
 
 // vdsoBase is where the host's vDSO is in all stubs, 0 if it could not be moved there.
