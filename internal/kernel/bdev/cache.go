@@ -1,7 +1,6 @@
 package bdev
 
 import (
-	"container/list"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -21,7 +20,7 @@ type Cache struct {
 	// +checklocks:mu
 	bufs map[uint64]*Buffer
 	// +checklocks:mu
-	lru *list.List // of *Buffer without pins; front is the oldest
+	lru lruList // of buffers without pins
 	// +checklocks:mu
 	nextSeq uint64 // block after the last miss, to see sequential reading
 	// +checklocks:mu
@@ -43,9 +42,48 @@ type Buffer struct {
 	valid atomic.Bool
 
 	// Guarded by cache.mu.
-	pins  int
-	elem  *list.Element
-	dirty bool
+	pins       int
+	next, prev *Buffer // in lru, nil if it is not there
+	dirty      bool
+}
+
+// lruList is a list of buffers, least recently used first.
+type lruList struct{ first, last *Buffer }
+
+func (l *lruList) push(b *Buffer) {
+	if b.prev = l.last; b.prev != nil {
+		b.prev.next = b
+	} else {
+		l.first = b
+	}
+	l.last = b
+}
+
+// remove takes a buffer off the list if it is there.
+func (l *lruList) remove(b *Buffer) {
+	if b.prev == nil && l.first != b {
+		return
+	}
+	if b.prev != nil {
+		b.prev.next = b.next
+	} else {
+		l.first = b.next
+	}
+	if b.next != nil {
+		b.next.prev = b.prev
+	} else {
+		l.last = b.prev
+	}
+	b.next, b.prev = nil, nil
+}
+
+// pop takes off the first buffer, nil if there is none.
+func (l *lruList) pop() *Buffer {
+	b := l.first
+	if b != nil {
+		l.remove(b)
+	}
+	return b
 }
 
 // maxReadAhead is the largest read-ahead in bytes.
@@ -54,7 +92,7 @@ const maxReadAhead = 128 << 10
 // NewCache makes a cache of blocks of blockSize bytes (a power of two, at least SectorSize) of at most limit bytes.
 func NewCache(dev Device, blockSize int, limit int64) *Cache {
 	return &Cache{dev: dev, size: blockSize, limit: int(max(limit/int64(blockSize), 64)), last: uint64(dev.Size()) / uint64(blockSize),
-		bufs: map[uint64]*Buffer{}, lru: list.New(), dirty: map[uint64]*Buffer{}}
+		bufs: map[uint64]*Buffer{}, dirty: map[uint64]*Buffer{}}
 }
 
 // Data is the block's content. Readers must not change it.
@@ -65,7 +103,7 @@ func (b *Buffer) Release() {
 	c := b.cache
 	c.mu.Lock()
 	if b.pins--; b.pins == 0 && !b.dirty && c.bufs[b.Block] == b {
-		b.elem = c.lru.PushBack(b)
+		c.lru.push(b)
 		c.shrinkLocked()
 	}
 	c.mu.Unlock()
@@ -157,9 +195,8 @@ func (c *Cache) pinLocked(block uint64) *Buffer {
 		b = &Buffer{Block: block, cache: c, data: make([]byte, c.size)}
 		c.bufs[block] = b
 		c.shrinkLocked()
-	} else if b.elem != nil {
-		c.lru.Remove(b.elem)
-		b.elem = nil
+	} else {
+		c.lru.remove(b)
 	}
 	b.pins++
 	return b
@@ -167,12 +204,10 @@ func (c *Cache) pinLocked(block uint64) *Buffer {
 
 func (c *Cache) shrinkLocked() {
 	for len(c.bufs) > c.limit {
-		e := c.lru.Front()
-		if e == nil {
+		b := c.lru.pop()
+		if b == nil {
 			return
 		}
-		b := c.lru.Remove(e).(*Buffer)
-		b.elem = nil
 		delete(c.bufs, b.Block)
 	}
 }
@@ -194,10 +229,7 @@ func (c *Cache) Forget(block uint64) {
 	if b == nil {
 		return
 	}
-	if b.elem != nil {
-		c.lru.Remove(b.elem)
-		b.elem = nil
-	}
+	c.lru.remove(b)
 	delete(c.bufs, block)
 	if b.dirty {
 		b.dirty = false
@@ -271,9 +303,7 @@ func (c *Cache) Dirty() int { c.mu.Lock(); defer c.mu.Unlock(); return len(c.dir
 func (c *Cache) Invalidate() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for e := c.lru.Front(); e != nil; e = c.lru.Front() {
-		b := c.lru.Remove(e).(*Buffer)
-		b.elem = nil
+	for b := c.lru.pop(); b != nil; b = c.lru.pop() {
 		delete(c.bufs, b.Block)
 	}
 }
