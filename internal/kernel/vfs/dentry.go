@@ -83,10 +83,10 @@ func (d *Dentry) Deleted() bool { return d.has(dDeleted) }
 func (d *Dentry) has(bit uint32) bool { return d.state.Load()&bit != 0 }
 func (d *Dentry) isDir() bool         { return d.typ == unix.S_IFDIR }
 
-// newDentry makes a dentry with one reference that is not in the cache yet. The caller holds sb.lookupMu for reading if
+// newDentry makes a dentry with one reference that is not in the cache yet. It keeps name. The caller holds sb.lookupMu for reading if
 // in comes from a lookup.
 func newDentry(sb *super, parent *Dentry, name string, in Inode) *Dentry {
-	d := &Dentry{sb: sb, inode: in, name: strings.Clone(name)}
+	d := &Dentry{sb: sb, inode: in, name: name}
 	d.refs.Store(1)
 	if parent == nil {
 		parent = d
@@ -221,6 +221,18 @@ func (d *Dentry) kill() bool {
 // lookupLocked finds name in d, from the cache or from the file system. The result (negative if the name does not exist) has a
 // reference. The caller holds d.mu.
 func (d *Dentry) lookupLocked(c Caller, name string) (*Dentry, error) {
+	k, err := d.findLocked(c, name)
+	if k == nil && err == nil {
+		k = newDentry(d.sb, d, strings.Clone(name), nil)
+		if !d.sb.uncached {
+			d.hash(k)
+		}
+	}
+	return k, err
+}
+
+// findLocked is lookupLocked for who is about to make the name: nil if it does not exist, unless the cache says so.
+func (d *Dentry) findLocked(c Caller, name string) (*Dentry, error) {
 	if k := d.child(name); k != nil && k.tryGet() {
 		if d.stands(k, name) {
 			return k, nil
@@ -234,14 +246,14 @@ func (d *Dentry) lookupLocked(c Caller, name string) (*Dentry, error) {
 	sb := d.sb
 	sb.lookupMu.RLock()
 	in, err := d.inode.Lookup(c, name)
-	if err != nil && err != unix.ENOENT {
+	if err != nil {
 		sb.lookupMu.RUnlock()
+		if err == unix.ENOENT {
+			err = nil
+		}
 		return nil, err
 	}
-	if err != nil {
-		in = nil
-	}
-	k := newDentry(sb, d, name, in)
+	k := newDentry(sb, d, strings.Clone(name), in)
 	sb.lookupMu.RUnlock()
 	if !sb.uncached {
 		d.hash(k)
@@ -287,12 +299,14 @@ func (d *Dentry) refresh() {
 	}
 }
 
-// attach makes a dentry for a file that was just created as name in d, in place of the negative one. The caller holds
-// d.mu and keeps its reference to neg. The result has a reference.
-func (d *Dentry) attach(neg *Dentry, in Inode) *Dentry {
-	k := newDentry(d.sb, d, neg.name, in)
+// attach makes a dentry for a file that was just created as name in d, in place of the negative one, if neg is not nil. It
+// keeps name. The caller holds d.mu and keeps its reference to neg. The result has a reference.
+func (d *Dentry) attach(neg *Dentry, name string, in Inode) *Dentry {
+	k := newDentry(d.sb, d, name, in)
 	if !d.sb.uncached {
-		d.unhash(neg)
+		if neg != nil {
+			d.unhash(neg)
+		}
 		d.hash(k)
 	}
 	return k
@@ -465,7 +479,8 @@ func ShrinkDcache(n int) int { return lru.shrink(n, nil) }
 
 // inodeState is what the vfs keeps about an inode while somebody uses it.
 type inodeState struct {
-	in Inode
+	in    Inode
+	shard *inodeShard
 	// refs counts dentries; guarded by the shard's mu.
 	refs int32
 	// writers counts files open for writing; below 0 programs that run from it and deny writing.
@@ -486,19 +501,20 @@ func (d *Dentry) lockAttr() func() {
 	return d.ist.attrMu.Unlock
 }
 
-const inodeShards = 64
+// inodeShard is a part of the table of all inodes in use.
+type inodeShard struct {
+	mu sync.Mutex
+	m  map[Inode]*inodeState
+}
 
 var (
 	inodeSeed  = maphash.MakeSeed()
-	inodeTable [inodeShards]struct {
-		mu sync.Mutex
-		m  map[Inode]*inodeState
-	}
+	inodeTable [64]inodeShard
 )
 
 // holdInode takes a reference to an inode's state.
 func holdInode(in Inode) *inodeState {
-	s := &inodeTable[maphash.Comparable(inodeSeed, in)%inodeShards]
+	s := &inodeTable[maphash.Comparable(inodeSeed, in)%uint64(len(inodeTable))]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.m == nil {
@@ -506,7 +522,7 @@ func holdInode(in Inode) *inodeState {
 	}
 	ist := s.m[in]
 	if ist == nil {
-		ist = &inodeState{in: in}
+		ist = &inodeState{in: in, shard: s}
 		s.m[in] = ist
 	}
 	ist.refs++
@@ -553,7 +569,7 @@ func (ist *inodeState) drop(sb *super) {
 
 // release drops a reference if that is not the last one, or if last is allowed. It reports whether it did.
 func (ist *inodeState) release(last bool) bool {
-	s := &inodeTable[maphash.Comparable(inodeSeed, ist.in)%inodeShards]
+	s := ist.shard
 	s.mu.Lock()
 	if ist.refs == 1 && !last {
 		s.mu.Unlock()

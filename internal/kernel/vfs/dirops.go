@@ -41,7 +41,7 @@ func create(c Caller, dir *File, path string, isDir bool, do func(d, neg *Dentry
 		d.unhash(k) // it may have been made before it failed
 		return err
 	}
-	d.attach(k, in).put()
+	d.attach(k, k.name, in).put()
 	notifyEntry(unix.IN_CREATE, d, k.name, in, isDir, 0)
 	return nil
 }
@@ -163,7 +163,7 @@ func Link(c Caller, oldDir *File, oldPath string, newDir *File, newPath string, 
 		return err
 	}
 	old.state.And(^uint32(dTmpfile)) // only once: without names again it is a removed file
-	d.attach(k, old.inode).put()
+	d.attach(k, k.name, old.inode).put()
 	if fn := notifier.Load(); fn != nil {
 		(*fn)(&Event{Mask: unix.IN_ATTRIB, Inode: old.inode})
 	}

@@ -1,6 +1,8 @@
 package vfs
 
 import (
+	"strings"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -201,14 +203,16 @@ func (w *walker) lookupCreate(flags, mode uint32) (k *Dentry, created bool, err 
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	k, err = d.lookupLocked(w.c, w.last)
+	k, err = d.findLocked(w.c, w.last)
 	if err != nil {
 		return nil, false, err
 	}
-	if k.inode != nil {
-		return k, false, nil
+	if k != nil {
+		if k.inode != nil {
+			return k, false, nil
+		}
+		defer k.put()
 	}
-	defer k.put()
 	if err := w.cur.writable(); err != nil {
 		return nil, false, err
 	}
@@ -219,17 +223,20 @@ func (w *walker) lookupCreate(flags, mode uint32) (k *Dentry, created bool, err 
 	if w.cur.Mount != nil && !w.cur.Mount.tryGet() {
 		return nil, false, errDied
 	}
-	in, err := d.inode.Create(w.c, k.name, m, 0)
+	name := strings.Clone(w.last)
+	in, err := d.inode.Create(w.c, name, m, 0)
 	if err == nil {
-		err = acl.inherit(w.c, in, func() error { return d.inode.Unlink(w.c, k.name, in) })
+		err = acl.inherit(w.c, in, func() error { return d.inode.Unlink(w.c, name, in) })
 	}
 	if err != nil {
-		d.unhash(k)
+		if k != nil {
+			d.unhash(k)
+		}
 		w.cur.Mount.put()
 		return nil, false, err
 	}
-	n := d.attach(k, in)
-	notifyEntry(unix.IN_CREATE, d, k.name, in, false, 0)
+	n := d.attach(k, name, in)
+	notifyEntry(unix.IN_CREATE, d, name, in, false, 0)
 	return n, true, nil
 }
 
