@@ -19,6 +19,7 @@ type group struct {
 	// still maps them. nil if there are none.
 	held  []uint64
 	nheld uint32
+	full  uint32 // all blocks before this one are used or held
 	bad   bool // the bitmaps cannot be trusted
 }
 
@@ -53,7 +54,23 @@ func clearBits(p []byte, i, n uint32) {
 	}
 }
 
-// markGroup says that a group's descriptor has changed.
+// nextClear is the first bit from i on that is clear in p, and in held unless that is nil; size if there is none. p has whole
+// words of 64 bits.
+func nextClear(p []byte, held []uint64, i, size uint32) uint32 {
+	for below := uint64(1)<<(i%64) - 1; i < size; below = 0 {
+		v := binary.LittleEndian.Uint64(p[i/64*8:]) | below
+		if held != nil {
+			v |= held[i/64]
+		}
+		if v != ^uint64(0) {
+			return min(i/64*64+uint32(bits.TrailingZeros64(^v)), size)
+		}
+		i = (i/64 + 1) * 64
+	}
+	return size
+}
+
+// markGroup says that a group's descriptor, or a bitmap of it, has changed. The commit brings the checksums up to date.
 func (sb *superBlock) markGroup(n uint32) {
 	sb.w.dirtyGroups[n] = struct{}{}
 	sb.arm()
@@ -151,7 +168,6 @@ func (sb *superBlock) initBitmap(n uint32, block uint64, inodes bool) (*bdev.Buf
 		}
 		setBits(p, sb.s.InodesPerGroup, all-sb.s.InodesPerGroup)
 		g.desc.Flags &^= disk.GroupInodeUninit
-		g.desc.InodeBitmapCsum = sb.bitmapSum(p, sb.s.InodesPerGroup)
 	} else {
 		first, size := sb.groupFirst(n), sb.groupBlocks(n)
 		setBits(p, 0, min(sb.baseMeta(n), size))
@@ -172,7 +188,6 @@ func (sb *superBlock) initBitmap(n uint32, block uint64, inodes bool) (*bdev.Buf
 		}
 		setBits(p, size, all-size)
 		g.desc.Flags &^= disk.GroupBlockUninit
-		g.desc.BlockBitmapCsum = sb.bitmapSum(p, sb.s.BlocksPerGroup)
 	}
 	sb.dirtyBuf(b)
 	sb.markGroup(n)
@@ -273,7 +288,6 @@ func (sb *superBlock) allocBlocks(goal uint64, want uint32, root bool) (first ui
 			k = min(k, g.desc.FreeBlocks-g.nheld) // more only if the bitmap was changed behind our back
 			setBits(b.Data(), at, k)
 			g.desc.FreeBlocks -= k
-			g.desc.BlockBitmapCsum = sb.bitmapSum(b.Data(), sb.s.BlocksPerGroup)
 			sb.dirtyBuf(b)
 			b.Release()
 			sb.markGroup(gn)
@@ -298,17 +312,14 @@ func (g *group) findRun(p []byte, from, size, want, least uint32) (at, n uint32)
 		}
 		return v
 	}
-	for i := from; i < size; {
-		v := used(i/64) >> (i % 64)
-		if v == ^uint64(0)>>(i%64) {
-			i = (i/64 + 1) * 64
-			continue
+	for i := max(from, g.full); i < size; {
+		start := nextClear(p, g.held, i, size)
+		if i == g.full {
+			g.full = start
 		}
-		if v&1 != 0 {
-			i += uint32(bits.TrailingZeros64(^v))
-			continue
+		if i = start; i == size {
+			break
 		}
-		start := i
 		for i < size && i-start < want {
 			v := used(i/64) >> (i % 64)
 			if v != 0 {
@@ -379,7 +390,6 @@ func (sb *superBlock) freeInGroup(in *inode, gn, bit, n uint32) {
 	}
 	clearBits(b.Data(), bit, n)
 	g.desc.FreeBlocks += n
-	g.desc.BlockBitmapCsum = sb.bitmapSum(b.Data(), sb.s.BlocksPerGroup)
 	sb.dirtyBuf(b)
 	sb.markGroup(gn)
 	if g.held == nil {
@@ -408,6 +418,7 @@ func (sb *superBlock) unhold(freed []run) {
 		for i := bit; i < bit+uint32(r.n); i++ {
 			g.held[i/64] &^= 1 << (i % 64)
 		}
+		g.full = min(g.full, bit)
 		if g.nheld -= uint32(r.n); g.nheld == 0 {
 			g.held = nil
 		}

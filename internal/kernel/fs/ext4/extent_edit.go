@@ -31,15 +31,21 @@ func (p extPath) release() {
 	}
 }
 
+// pathRoom is room for a path, so that none has to be allocated.
+type pathRoom [disk.MaxExtentDepth + 1]extNode
+
+// leafRoom is room for the extents of a leaf that lies in the inode, and for what is added to them.
+type leafRoom [4 + 3]disk.Extent
+
 // extPath walks to the leaf where block b belongs.
-func (in *inode) extPath(b uint32) (path extPath, err error) {
+func (in *inode) extPath(b uint32, room *pathRoom) (path extPath, err error) {
 	var h disk.ExtentHeader
 	h.Decode(in.raw.Block[:])
 	depth := int(h.Depth)
 	if depth > disk.MaxExtentDepth {
 		return nil, in.sb.errorf(errCorrupt, "inode #%d: extent tree too deep: %d", in.ino, depth)
 	}
-	path = make(extPath, 0, disk.MaxExtentDepth+1)
+	path = room[:0]
 	n := extNode{p: in.raw.Block[:]}
 	for {
 		if n.h, err = disk.CheckExtentNode(n.p, depth); err != nil {
@@ -75,9 +81,12 @@ func (in *inode) extPath(b uint32) (path extPath, err error) {
 }
 
 // extents decodes the leaf and checks it. That it begins where the index says is what makes going through a tree end.
-func (in *inode) extents(path extPath) ([]disk.Extent, error) {
+func (in *inode) extents(path extPath, room *leafRoom) ([]disk.Extent, error) {
 	leaf := &path[len(path)-1]
-	out := make([]disk.Extent, leaf.h.Entries, int(leaf.h.Entries)+3)
+	out := room[:min(int(leaf.h.Entries), len(room))]
+	if n := int(leaf.h.Entries); n+3 > len(room) {
+		out = make([]disk.Extent, n, n+3)
+	}
 	if len(path) > 1 && len(out) > 0 {
 		if up := &path[len(path)-2]; binary.LittleEndian.Uint32(entry(up.p, up.i)) != binary.LittleEndian.Uint32(entry(leaf.p, 0)) {
 			return nil, in.sb.errorf(errCorrupt, "inode #%d: extent tree leaf does not begin where its index says", in.ino)
@@ -377,12 +386,14 @@ func splice(exts []disk.Extent, e disk.Extent) []disk.Extent {
 
 // insertExtent enters blocks at a place that is a hole.
 func (in *inode) insertExtent(e disk.Extent) error {
-	path, err := in.extPath(e.Block)
+	var room pathRoom
+	path, err := in.extPath(e.Block, &room)
 	if err != nil {
 		return err
 	}
 	defer path.release()
-	exts, err := in.extents(path)
+	var leaf leafRoom
+	exts, err := in.extents(path, &leaf)
 	if err != nil {
 		return err
 	}
@@ -391,12 +402,14 @@ func (in *inode) insertExtent(e disk.Extent) error {
 
 // markWritten makes the n blocks from b on, which lie in one unwritten extent, written ones.
 func (in *inode) markWritten(b, n uint32) error {
-	path, err := in.extPath(b)
+	var room pathRoom
+	path, err := in.extPath(b, &room)
 	if err != nil {
 		return err
 	}
 	defer path.release()
-	exts, err := in.extents(path)
+	var leaf leafRoom
+	exts, err := in.extents(path, &leaf)
 	if err != nil {
 		return err
 	}
@@ -433,12 +446,14 @@ func (in *inode) cutExtents(from, to uint64) (done bool, err error) {
 
 // cutLeaf is cutExtents for the last leaf of the range. If it has nothing of the range, prev is where the leaf before it ends.
 func (in *inode) cutLeaf(from, to uint64) (prev uint64, done bool, err error) {
-	path, err := in.extPath(uint32(to - 1))
+	var room pathRoom
+	path, err := in.extPath(uint32(to-1), &room)
 	if err != nil {
 		return 0, false, err
 	}
 	defer path.release()
-	exts, err := in.extents(path)
+	var leaf leafRoom
+	exts, err := in.extents(path, &leaf)
 	if err != nil {
 		return 0, false, err
 	}
@@ -449,7 +464,7 @@ func (in *inode) cutLeaf(from, to uint64) (prev uint64, done bool, err error) {
 	}
 	meta := in.metaData()
 	const atOnce = 16 // extents: each may be in a group of its own
-	var freed []disk.Extent
+	freed := make([]disk.Extent, 0, atOnce)
 	i := len(exts)
 	for i > 0 && len(freed) < atOnce {
 		e := exts[i-1]

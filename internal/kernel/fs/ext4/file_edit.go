@@ -145,7 +145,8 @@ func (in *inode) writeBlocksOf(root bool, p []byte, skip, n int, off int64, thro
 		keep := (skip + n + sb.blockSize - 1) &^ (sb.blockSize - 1)
 		p = p[:min(keep, len(p))]
 	}
-	pieces, done, err := in.preparePieces(root, p, skip, n, off)
+	var room [4]piece
+	pieces, done, err := in.preparePieces(room[:0], root, p, skip, n, off)
 	if journalled {
 		if werr := in.writeJournalled(p, pieces); werr != nil {
 			done, err = 0, werr
@@ -197,9 +198,9 @@ func (in *inode) dropFresh(pieces []piece, first int64) {
 	}
 }
 
-// preparePieces finds or makes the blocks for a part of a write and counts it as written: done bytes. The caller holds
+// preparePieces finds or makes the blocks for a part of a write, appends them to pieces and counts it as written: done bytes. The caller holds
 // w.mu and in.mu.
-func (in *inode) preparePieces(root bool, p []byte, skip, n int, off int64) (pieces []piece, done int, err error) {
+func (in *inode) preparePieces(pieces []piece, root bool, p []byte, skip, n int, off int64) (_ []piece, done int, err error) {
 	sb := in.sb
 	if err := in.needMap(); err != nil {
 		return nil, 0, err
@@ -337,6 +338,19 @@ func (in *inode) store(src *uio.Src, off int64) (done int) {
 	if in.inline() || int64(src.Len()) > in.attr.Size-off || in.journalData() || in.hasMem() {
 		return 0
 	}
+	if done = in.storeMapped(src, off); done == 0 {
+		return 0
+	}
+	if in.hasMem() { // it was made meanwhile, and may have been filled before
+		in.reloadMem(off, done)
+	}
+	in.touchLazily()
+	return done
+}
+
+// storeMapped is the copying of store. The caller holds in.mu, too.
+func (in *inode) storeMapped(src *uio.Src, off int64) (done int) {
+	sb := in.sb
 	for src.Len() > 0 {
 		at := off + int64(done)
 		r, err := in.mapBlock(uint64(at) >> sb.blockBits)
@@ -354,13 +368,6 @@ func (in *inode) store(src *uio.Src, off int64) (done int) {
 			break // an error may be of either side
 		}
 	}
-	if done == 0 {
-		return 0
-	}
-	if in.hasMem() { // it was made meanwhile, and may have been filled before
-		in.reloadMem(off, done)
-	}
-	in.touchLazily()
 	return done
 }
 

@@ -69,19 +69,11 @@ func (sb *superBlock) allocInode(parent *inode, isDir bool) (uint32, error) {
 		if gn == 0 {
 			index = sb.s.FirstInode - 1
 		}
-		for index < sb.s.InodesPerGroup && bitSet(p, index) {
-			if index%8 == 0 && p[index/8] == 0xff {
-				index += 8
-			} else {
-				index++
-			}
-		}
-		if index >= sb.s.InodesPerGroup {
+		if index = nextClear(p, nil, index, sb.s.InodesPerGroup); index == sb.s.InodesPerGroup {
 			b.Release()
 			continue
 		}
 		setBits(p, index, 1)
-		g.desc.InodeBitmapCsum = sb.bitmapSum(p, sb.s.InodesPerGroup)
 		sb.dirtyBuf(b)
 		b.Release()
 		g.desc.FreeInodes--
@@ -102,7 +94,7 @@ func (sb *superBlock) allocInode(parent *inode, isDir bool) (uint32, error) {
 // useTable notes that an inode of a group's table is used, and clears what has never been written after it in its block:
 // only the part of the table that counts as used is known to be valid.
 func (sb *superBlock) useTable(g *group, ino, index uint32) error {
-	if _, ok := sb.s.GroupChecksum(0, make([]byte, sb.descSize)); !ok {
+	if !sb.s.GroupChecksums() {
 		return nil // the table is always initialised
 	}
 	used := sb.s.InodesPerGroup - min(g.desc.ItableUnused, sb.s.InodesPerGroup)
@@ -146,7 +138,6 @@ func (sb *superBlock) freeInode(ino uint32, isDir bool) {
 		return
 	}
 	clearBits(b.Data(), index, 1)
-	g.desc.InodeBitmapCsum = sb.bitmapSum(b.Data(), sb.s.InodesPerGroup)
 	sb.dirtyBuf(b)
 	g.desc.FreeInodes++
 	if isDir && g.desc.UsedDirs > 0 {
@@ -200,6 +191,7 @@ func (sb *superBlock) newInode(c vfs.Caller, parent *inode, mode uint32) (*inode
 	}
 	in.seed = disk.InodeSeed(sb.seed, ino, d.Generation)
 	in.fresh = true
+	in.publish()
 	if !sb.inodes.enter(in) {
 		return nil, sb.errorf(errCorrupt, "inode #%d: in use, but free in the bitmap", ino)
 	}

@@ -1,7 +1,7 @@
 package ext4
 
 import (
-	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"weak"
@@ -30,6 +30,7 @@ type inode struct {
 	hadRoom   bool   // room is nil, but there are attributes in the table
 	fresh     bool   // never stored
 	gone      bool   // freed
+	must      bool   // to be written with the running transaction; guarded by the writer's mu
 	tailClean bool   // the last block is zero after the end of the file
 	lastPhys  uint64 // block that was allocated last
 	dirHint   uint64 // the blocks of a directory before this one are full
@@ -38,6 +39,7 @@ type inode struct {
 	// attrMu guards attr. What is no time is changed only with mu, too.
 	attrMu sync.RWMutex
 	attr   vfs.Attr
+	quick  atomic.Uint64 // what QuickPerm tells
 
 	lastRun atomic.Pointer[run] // the run that was found last
 	tailAt  atomic.Int64        // the size at which the rest of the last page was found zero in the image
@@ -87,6 +89,8 @@ type inodeTable struct {
 	mu sync.Mutex
 	// +checklocks:mu
 	m map[uint32]weak.Pointer[inode]
+	// +checklocks:mu
+	sweepAt int // so many entries are worth a look for dead ones
 }
 
 func (t *inodeTable) get(ino uint32) *inode {
@@ -105,9 +109,10 @@ func (t *inodeTable) add(in *inode) *inode {
 	if t.m == nil {
 		t.m = map[uint32]weak.Pointer[inode]{}
 	}
-	w := weak.Make(in)
-	t.m[in.ino] = w
-	t.watch(in, w)
+	if len(t.m) >= t.sweepAt {
+		t.sweep()
+	}
+	t.m[in.ino] = weak.Make(in)
 	return in
 }
 
@@ -123,15 +128,14 @@ func (t *inodeTable) remove(in *inode) {
 	}
 }
 
-// watch drops the entry of an inode when the garbage collector has taken it.
-func (t *inodeTable) watch(in *inode, w weak.Pointer[inode]) {
-	runtime.AddCleanup(in, func(ino uint32) {
-		t.mu.Lock()
-		if t.m[ino] == w {
+// sweep drops the entries of inodes that the garbage collector has taken, and says when to look again. The caller holds t.mu.
+func (t *inodeTable) sweep() {
+	for ino, w := range t.m {
+		if w.Value() == nil {
 			delete(t.m, ino)
 		}
-		t.mu.Unlock()
-	}, in.ino)
+	}
+	t.sweepAt = max(2*len(t.m), 1024)
 }
 
 // load reads an inode from its table.
@@ -146,22 +150,13 @@ func (sb *superBlock) load(ino uint32, orphan bool) (*inode, error) {
 	}
 	defer b.Release()
 	at := int(off) & (sb.blockSize - 1)
-	raw := b.Data()[at : at+sb.inodeSize]
-	sb.w.itable.RLock()
-	raw = append([]byte(nil), raw...)
-	sb.w.itable.RUnlock()
 	in := &inode{sb: sb, ino: ino}
 	d := &in.raw
-	d.Decode(raw)
-	if sb.csum {
-		sum, wide := disk.InodeChecksum(sb.seed, ino, raw)
-		stored := d.Checksum
-		if !wide {
-			stored &= 0xffff
-		}
-		if sum != stored {
-			return nil, sb.errorf(errBadCRC, "inode #%d: block %d: iget: checksum invalid", ino, block)
-		}
+	sb.w.itable.RLock()
+	valid := in.decode(b.Data()[at : at+sb.inodeSize])
+	sb.w.itable.RUnlock()
+	if !valid {
+		return nil, sb.errorf(errBadCRC, "inode #%d: block %d: iget: checksum invalid", ino, block)
 	}
 	if sb.inodeSize > disk.BaseInodeSize && (disk.BaseInodeSize+int(d.ExtraIsize) > sb.inodeSize || d.ExtraIsize%4 != 0) {
 		return nil, sb.errorf(errCorrupt, "inode #%d: block %d: iget: bad extra_isize %d (inode size %d)", ino, block, d.ExtraIsize, sb.inodeSize)
@@ -169,16 +164,32 @@ func (sb *superBlock) load(ino uint32, orphan bool) (*inode, error) {
 	if d.Links == 0 && !orphan || d.Mode == 0 {
 		return nil, unix.ESTALE
 	}
-	if sb.inodeSize > disk.BaseInodeSize {
-		if e := disk.BaseInodeSize + int(d.ExtraIsize); e+8 <= sb.inodeSize && leU32(raw[e:]) == disk.XattrMagic {
-			in.room = append([]byte(nil), raw...)
-		}
-	}
 	in.seed = disk.InodeSeed(sb.seed, ino, d.Generation)
 	if err := in.setAttr(); err != nil {
 		return nil, err
 	}
+	in.publish()
 	return in, nil
+}
+
+// decode takes an inode over from its place in the table. It reports whether the checksum is right.
+func (in *inode) decode(raw []byte) bool {
+	sb, d := in.sb, &in.raw
+	d.Decode(raw)
+	if sb.csum {
+		sum, wide := disk.InodeChecksum(sb.seed, in.ino, raw)
+		stored := d.Checksum
+		if !wide {
+			stored &= 0xffff
+		}
+		if sum != stored {
+			return false
+		}
+	}
+	if e := disk.BaseInodeSize + int(d.ExtraIsize); len(raw) > disk.BaseInodeSize && e+8 <= len(raw) && leU32(raw[e:]) == disk.XattrMagic {
+		in.room = slices.Clone(raw)
+	}
+	return true
 }
 
 func leU32(b []byte) uint32 {
@@ -262,8 +273,27 @@ func (in *inode) inline() bool { return in.raw.Flags&disk.InodeInlineData != 0 }
 func (in *inode) Super() vfs.SuperBlock { return in.sb }
 func (in *inode) Attr() vfs.Attr {
 	in.attrMu.RLock()
-	defer in.attrMu.RUnlock()
-	return in.attr
+	a := in.attr
+	in.attrMu.RUnlock()
+	return a
+}
+
+// quickACL says in inode.quick that there may be an ACL.
+const quickACL = 1 << 31
+
+// publish tells QuickPerm of a change. The caller holds in.mu.
+func (in *inode) publish() {
+	q := uint64(in.attr.UID)<<32 | uint64(in.attr.Mode&0xffff)
+	if in.room != nil || in.raw.FileACL != 0 {
+		q |= quickACL
+	}
+	in.quick.Store(q)
+}
+
+// QuickPerm implements vfs.QuickPermer.
+func (in *inode) QuickPerm() (mode, uid uint32, acl bool) {
+	q := in.quick.Load()
+	return uint32(q & 0xffff), uint32(q >> 32), q&quickACL != 0
 }
 
 // Readlink returns the target of a symbolic link.

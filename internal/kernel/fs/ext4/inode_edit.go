@@ -1,6 +1,8 @@
 package ext4
 
 import (
+	"slices"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/fs/ext4/disk"
@@ -180,6 +182,7 @@ func (in *inode) SetAttr(_ vfs.Caller, sa *vfs.SetAttr) error {
 		}
 		a.Ctime = t
 	})
+	in.publish()
 	in.markDirty(false)
 	return nil
 }
@@ -388,10 +391,11 @@ func (in *inode) retire() error {
 	sb := in.sb
 	w := sb.w
 	in.dead.Store(true)
-	w.dirtyMu.Lock()
-	if w.dirty[in] {
+	if in.must {
+		in.must = false
 		w.must--
 	}
+	w.dirtyMu.Lock()
 	delete(w.dirty, in)
 	w.dirtyMu.Unlock()
 	if err := sb.storeInode(in); err != nil {
@@ -413,7 +417,7 @@ func (sb *superBlock) addOrphan(in *inode) {
 	}
 	in.raw.Dtime = sb.s.LastOrphan
 	sb.s.LastOrphan = in.ino
-	w.orphans = append([]*inode{in}, w.orphans...)
+	w.orphans = slices.Insert(w.orphans, 0, in)
 	in.markDirty(false)
 	sb.markGroup(0) // so that the superblock is written
 }
@@ -434,7 +438,7 @@ func (sb *superBlock) delOrphan(in *inode) {
 		}
 		in.raw.Dtime = 0
 		in.markDirty(false)
-		w.orphans = append(w.orphans[:i:i], w.orphans[i+1:]...)
+		w.orphans = slices.Delete(w.orphans, i, i+1)
 		sb.markGroup(0)
 		return
 	}

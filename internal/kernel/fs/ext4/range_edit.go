@@ -151,12 +151,14 @@ func (in *inode) lastBlock() (uint64, error) {
 	if in.inline() {
 		return 1, nil
 	}
-	path, err := in.extPath(maxBlocks - 1)
+	var room pathRoom
+	path, err := in.extPath(maxBlocks-1, &room)
 	if err != nil {
 		return 0, err
 	}
 	defer path.release()
-	exts, err := in.extents(path)
+	var leaf leafRoom
+	exts, err := in.extents(path, &leaf)
 	if err != nil || len(exts) == 0 {
 		return 0, err
 	}
@@ -168,7 +170,8 @@ func (in *inode) lastBlock() (uint64, error) {
 // maxBlocks when it is done. Extents do not begin before at and end behind it.
 func (in *inode) moveDown(at, n uint64) (uint64, error) {
 	for range shiftLeaves {
-		path, err := in.extPath(uint32(at))
+		var room pathRoom
+		path, err := in.extPath(uint32(at), &room)
 		if err != nil {
 			return at, err
 		}
@@ -182,7 +185,8 @@ func (in *inode) moveDown(at, n uint64) (uint64, error) {
 			path.release()
 			return at, in.sb.errorf(errCorrupt, "inode #%d: extent index out of order", in.ino)
 		}
-		exts, err := in.extents(path)
+		var leaf leafRoom
+		exts, err := in.extents(path, &leaf)
 		if err == nil {
 			changed := false
 			for i := range exts {
@@ -208,12 +212,14 @@ func (in *inode) moveDown(at, n uint64) (uint64, error) {
 
 // splitAt sees to it that no extent goes across the beginning of block b.
 func (in *inode) splitAt(b uint32) error {
-	path, err := in.extPath(b)
+	var room pathRoom
+	path, err := in.extPath(b, &room)
 	if err != nil {
 		return err
 	}
 	defer path.release()
-	exts, err := in.extents(path)
+	var leaf leafRoom
+	exts, err := in.extents(path, &leaf)
 	if err != nil {
 		return err
 	}
@@ -231,7 +237,8 @@ func (in *inode) splitAt(b uint32) error {
 // first when it is done. No extent goes across first.
 func (in *inode) moveUp(first, end, n uint64) (uint64, error) {
 	for range shiftLeaves {
-		path, err := in.extPath(uint32(end - 1))
+		var room pathRoom
+		path, err := in.extPath(uint32(end-1), &room)
 		if err != nil {
 			return end, err
 		}
@@ -245,7 +252,8 @@ func (in *inode) moveUp(first, end, n uint64) (uint64, error) {
 			path.release()
 			return end, in.sb.errorf(errCorrupt, "inode #%d: extent index out of order", in.ino)
 		}
-		exts, err := in.extents(path)
+		var leaf leafRoom
+		exts, err := in.extents(path, &leaf)
 		if err == nil {
 			changed := false
 			for i := range exts {

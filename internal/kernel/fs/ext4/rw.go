@@ -97,7 +97,7 @@ func (sb *superBlock) startWriting() error {
 // newWriter makes a writer that knows nothing yet.
 func newWriter() *writer {
 	return &writer{dirtyGroups: map[uint32]struct{}{}, tx: newTxn(1), logged: map[uint64]struct{}{}, maxTx: maxTxnBlocks,
-		pending: map[uint64]pendingBlock{}, dirty: map[*inode]bool{}}
+		pending: map[uint64]pendingBlock{}, dirty: map[*inode]struct{}{}}
 }
 
 // fillWriter reads what writing needs.
@@ -122,7 +122,7 @@ func (sb *superBlock) fillWriter() error {
 		if g.FreeBlocks > sb.groupBlocks(uint32(i)) || g.FreeInodes > sb.s.InodesPerGroup || g.ItableUnused > sb.s.InodesPerGroup {
 			return sb.errorf(errCorrupt, "group %d: invalid counts in the descriptor", i)
 		}
-		if _, ok := sb.s.GroupChecksum(0, make([]byte, sb.descSize)); !ok {
+		if !sb.s.GroupChecksums() {
 			g.Flags &^= disk.GroupInodeUninit | disk.GroupBlockUninit
 		}
 		if old != nil { // blocks that are still mapped

@@ -40,9 +40,9 @@ func (d *sliceDevice) HostRange(off, n int64) (*platform.HostFile, int64, int64)
 	return &d.host, off, n
 }
 
-func sliceDisk(t *testing.T) (*sliceDevice, *superBlock, *vfstest.Caller) {
+func sliceDisk(t testing.TB, size string) (*sliceDevice, *superBlock, *vfstest.Caller) {
 	t.Helper()
-	raw, err := os.ReadFile(mkImage(t, t.TempDir(), "16M", "-b", "4096", "-O", ext4Features))
+	raw, err := os.ReadFile(mkImage(t, t.TempDir(), size, "-b", "4096", "-O", ext4Features))
 	must(t, err)
 	dev := &sliceDevice{p: raw}
 	var _ bdev.Storer = dev
@@ -55,7 +55,7 @@ func sliceDisk(t *testing.T) (*sliceDevice, *superBlock, *vfstest.Caller) {
 // mapping that has to follow.
 func TestStore(t *testing.T) {
 	useMemfiles(t)
-	dev, sb, c := sliceDisk(t)
+	dev, sb, c := sliceDisk(t, "16M")
 	f, err := vfs.Open(c, nil, "/f", vfs.OpenHow{Flags: unix.O_CREAT | unix.O_RDWR, Mode: 0o644})
 	must(t, err)
 	want := pattern(300000, 1)
@@ -116,7 +116,7 @@ func TestStore(t *testing.T) {
 // TestMapReady maps without waiting what can be, and nothing else.
 func TestMapReady(t *testing.T) {
 	useMemfiles(t)
-	dev, _, c := sliceDisk(t)
+	dev, _, c := sliceDisk(t, "16M")
 	f, err := vfs.Open(c, nil, "/f", vfs.OpenHow{Flags: unix.O_CREAT | unix.O_RDWR, Mode: 0o644})
 	must(t, err)
 	_, err = vfs.Write(c, f, uio.FromBytes(pattern(10000, 1)))

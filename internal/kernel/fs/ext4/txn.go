@@ -43,6 +43,7 @@ type writer struct {
 	freeInodes  uint64
 	dirtyGroups map[uint32]struct{}
 	tx          *txn
+	must        int                 // how many inodes must be written with it
 	logged      map[uint64]struct{} // blocks that the journal has content for
 	orphans     []*inode            // the list on disk, first one first
 	maxTx       int
@@ -57,11 +58,10 @@ type writer struct {
 
 	dirtyMu sync.Mutex
 	// +checklocks:dirtyMu
-	dirty map[*inode]bool // inodes to be written; true if they belong to the running transaction
-	// +checklocks:dirtyMu
-	must int // how many are true
+	dirty map[*inode]struct{} // inodes to be written: those that must with the running transaction, others at some time
 	// +checklocks:dirtyMu
 	timer *time.Timer
+	armed atomic.Bool // timer is not nil; changed with dirtyMu
 	// +checklocks:dirtyMu
 	mapped map[*inode]struct{} // inodes with shared writable mappings
 
@@ -109,9 +109,7 @@ func (sb *superBlock) begin() error {
 			sb.end()
 			return unix.EROFS
 		}
-		w.dirtyMu.Lock()
 		size := len(w.tx.bufs) + w.must + len(w.tx.revoked)/64 + 2*len(w.dirtyGroups) + 2
-		w.dirtyMu.Unlock()
 		low := w.tx.nfreed > 0 && w.freeBlocks < sb.s.ReservedBlocks+sb.s.BlocksCount/256+64 && tries == 0
 		if size+opBlocks <= w.maxTx && !low {
 			return nil
@@ -144,9 +142,12 @@ func (sb *superBlock) dirtyBuf(b *bdev.Buffer) {
 	sb.arm()
 }
 
-// arm makes sure that there will be a commit.
+// arm makes sure that there will be a commit. The caller is between begin and end.
 func (sb *superBlock) arm() {
 	w := sb.w
+	if w.armed.Load() { // no commit disarms it meanwhile
+		return
+	}
 	w.dirtyMu.Lock()
 	defer w.dirtyMu.Unlock()
 	sb.armLocked()
@@ -159,6 +160,7 @@ func (sb *superBlock) armLocked() {
 		if d == 0 {
 			d = commitInterval
 		}
+		w.armed.Store(true)
 		w.timer = time.AfterFunc(d, func() {
 			if err := sb.commit(false); err != nil && err != unix.EROFS {
 				klog.Errf("EXT4-fs (%s): commit failed: %v", sb.dev.Name(), err)
@@ -167,24 +169,28 @@ func (sb *superBlock) armLocked() {
 	}
 }
 
-// markDirty says that an inode has to be written with the running transaction, or if lazy at some time.
+// markDirty says that an inode has to be written with the running transaction, when the caller holds w.mu, or if lazy at some
+// time.
 func (in *inode) markDirty(lazy bool) {
 	sb := in.sb
 	w := sb.w
 	if !lazy {
+		if in.must {
+			return
+		}
 		in.seq.Store(w.tx.seq)
 	}
 	w.dirtyMu.Lock()
-	if must, ok := w.dirty[in]; in.dead.Load() {
-		// Its number may be another's.
-	} else if !ok || !must && !lazy {
-		w.dirty[in] = !lazy
-		if !lazy {
-			w.must++
-		}
-		sb.armLocked()
+	defer w.dirtyMu.Unlock()
+	if in.dead.Load() {
+		return // its number may be another's
 	}
-	w.dirtyMu.Unlock()
+	if !lazy {
+		in.must = true
+		w.must++
+	}
+	w.dirty[in] = struct{}{}
+	sb.armLocked()
 }
 
 // commit makes all changes so far durable. With flush also data that was written without a change of metadata.
@@ -220,6 +226,7 @@ func (sb *superBlock) commitLocked(flush bool) error {
 	if w.timer != nil {
 		w.timer.Stop()
 		w.timer = nil
+		w.armed.Store(false)
 	}
 	w.dirtyMu.Unlock()
 	err := sb.gather()
@@ -378,14 +385,15 @@ func (sb *superBlock) gather() error {
 	w := sb.w
 	w.dirtyMu.Lock()
 	dirty := w.dirty
-	w.dirty, w.must = map[*inode]bool{}, 0
+	w.dirty, w.must = map[*inode]struct{}{}, 0
 	w.dirtyMu.Unlock()
 	var lazy []*inode
-	for in, must := range dirty {
-		if !must {
+	for in := range dirty {
+		if !in.must {
 			lazy = append(lazy, in)
 			continue
 		}
+		in.must = false
 		if err := sb.storeInode(in); err != nil {
 			return err
 		}
@@ -460,9 +468,17 @@ func (sb *superBlock) storeInode(in *inode) error {
 	return nil
 }
 
-// storeGroup writes a group's descriptor to its block.
+// storeGroup writes a group's descriptor, with the checksums of the bitmaps that have changed, to its block.
 func (sb *superBlock) storeGroup(n uint32) error {
 	g := &sb.w.groups[n]
+	if sb.csum {
+		if b := sb.w.tx.bufs[g.desc.BlockBitmap]; b != nil {
+			g.desc.BlockBitmapCsum = sb.bitmapSum(b.Data(), sb.s.BlocksPerGroup)
+		}
+		if b := sb.w.tx.bufs[g.desc.InodeBitmap]; b != nil {
+			g.desc.InodeBitmapCsum = sb.bitmapSum(b.Data(), sb.s.InodesPerGroup)
+		}
+	}
 	b, err := sb.cache.Get(sb.descBlock(n / sb.perBlock))
 	if err != nil {
 		return err

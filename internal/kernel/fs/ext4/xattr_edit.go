@@ -81,6 +81,7 @@ func (in *inode) editXattr(index uint8, name string, value []byte, set bool, fla
 	err := in.change(func() error {
 		in.mu.Lock()
 		defer in.mu.Unlock()
+		defer in.publish()
 		unused = nil
 		if in.gone {
 			return unix.ENOENT

@@ -1,9 +1,6 @@
 package disk
 
-import (
-	"encoding/binary"
-	"hash/crc32"
-)
+import "hash/crc32"
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -12,16 +9,16 @@ func CRC32C(crc uint32, p []byte) uint32 { return ^crc32.Update(^crc, castagnoli
 
 // CRC32CU32 continues with a little-endian 32-bit number.
 func CRC32CU32(crc, v uint32) uint32 {
-	var b [4]byte
-	binary.LittleEndian.PutUint32(b[:], v)
-	return CRC32C(crc, b[:])
+	for range 4 { // by the table: crc32.Update would put the bytes on the heap
+		crc = castagnoli[byte(crc)^byte(v)] ^ crc>>8
+		v >>= 8
+	}
+	return crc
 }
 
 // CRC32CU64 continues with a little-endian 64-bit number.
 func CRC32CU64(crc uint32, v uint64) uint32 {
-	var b [8]byte
-	binary.LittleEndian.PutUint64(b[:], v)
-	return CRC32C(crc, b[:])
+	return CRC32CU32(CRC32CU32(crc, uint32(v)), uint32(v>>32))
 }
 
 // crc16 table for the reflected polynomial 0xa001 (CRC-16/ARC), which uninit_bg descriptors use.
@@ -48,10 +45,12 @@ func CRC16(crc uint16, p []byte) uint16 {
 	return crc
 }
 
+// zeroes stand for a checksum where its own field counts as zero.
+var zeroes [4]byte
+
 // crcZeroed is CRC32C of p with the n bytes at off taken as zero.
 func crcZeroed(crc uint32, p []byte, off, n int) uint32 {
-	var zero [4]byte
 	crc = CRC32C(crc, p[:off])
-	crc = CRC32C(crc, zero[:n])
+	crc = CRC32C(crc, zeroes[:n])
 	return CRC32C(crc, p[off+n:])
 }

@@ -186,16 +186,15 @@ func InodeSeed(seed, ino, generation uint32) uint32 {
 
 // InodeChecksum computes the checksum of the inode in b; wide says whether all 32 bits are stored.
 func InodeChecksum(seed, ino uint32, b []byte) (sum uint32, wide bool) {
-	var zero [2]byte
 	c := InodeSeed(seed, ino, le.Uint32(b[100:]))
 	c = CRC32C(c, b[:124])
-	c = CRC32C(c, zero[:])
+	c = CRC32C(c, zeroes[:2])
 	c = CRC32C(c, b[126:BaseInodeSize])
 	if len(b) > BaseInodeSize {
 		c = CRC32C(c, b[128:130])
 		if le.Uint16(b[128:]) >= 4 {
 			wide = true
-			c = CRC32C(c, zero[:])
+			c = CRC32C(c, zeroes[:2])
 		} else {
 			c = CRC32C(c, b[130:132])
 		}

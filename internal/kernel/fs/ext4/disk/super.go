@@ -274,6 +274,9 @@ func (g *GroupDesc) Encode(b []byte) {
 	}
 }
 
+// GroupChecksums reports whether the descriptors of groups have checksums.
+func (s *Super) GroupChecksums() bool { return s.ROCompat&(ROMetadataCsum|ROGdtCsum) != 0 }
+
 // GroupChecksum computes the checksum of the descriptor b of a group; ok is false if the file system has none.
 func (s *Super) GroupChecksum(group uint32, b []byte) (sum uint16, ok bool) {
 	const field = 30
