@@ -6,27 +6,35 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 )
 
+// options are the options of a tool, which come before its other arguments. It says itself what is wrong.
+func options(name string) *pflag.FlagSet {
+	f := pflag.NewFlagSet(name, pflag.ContinueOnError)
+	f.SetInterspersed(false)
+	f.SetOutput(io.Discard)
+	f.Usage = func() {}
+	return f
+}
+
 const mkcowUsage = `uml_mkcow usage:
 	uml_mkcow [-f] <COW file> <backing file>
-	-f overwrites a COW file that exists
+	-f, --force overwrites a COW file that exists
 `
 
 // Mkcow is the program uml_mkcow: it makes an empty COW file. It returns the exit status: 1 for a failure, 2 for wrong usage.
 func Mkcow(args []string, stderr io.Writer) int {
-	force := len(args) > 0 && args[0] == "-f"
-	if force {
-		args = args[1:]
-	}
-	if len(args) != 2 || len(args[0]) > 1 && args[0][0] == '-' {
+	f := options("uml_mkcow")
+	force := f.BoolP("force", "f", false, "")
+	if f.Parse(args) != nil || f.NArg() != 2 {
 		io.WriteString(stderr, mkcowUsage)
 		return 2
 	}
-	if err := createCow(args[0], args[1], force); err != nil {
+	if err := createCow(f.Arg(0), f.Arg(1), *force); err != nil {
 		if errors.Is(err, unix.EEXIST) {
-			err = fmt.Errorf("open COW file: File exists (%s; -f overwrites it)", args[0])
+			err = fmt.Errorf("open COW file: File exists (%s; -f overwrites it)", f.Arg(0))
 		}
 		fmt.Fprintf(stderr, "uml_mkcow: %v\n", err)
 		return 1
@@ -37,36 +45,22 @@ func Mkcow(args []string, stderr io.Writer) int {
 const mooUsage = `uml_moo usage:
 	uml_moo [ -b <actual backing file> ] <COW file> <new backing file>
 	uml_moo [ -b <actual backing file> ] -d <COW file>
-The first form makes a new image of a COW file and its backing file. With -d the COW file is merged into its backing file
-itself: other COW files of that backing file cannot be used any more. -b names the backing file, for a COW file whose
-header has another name for it. COW files of the versions 1, 2 and 3 are read.
+The first form makes a new image of a COW file and its backing file. With -d (--destructive) the COW file is merged into its
+backing file itself: other COW files of that backing file cannot be used any more. -b (--backing) names the backing file, for a
+COW file whose header has another name for it. COW files of the versions 1, 2 and 3 are read.
 `
 
 // Moo is the program uml_moo: it merges a COW file with its backing file. It returns the exit status.
 func Moo(args []string, stderr io.Writer) int {
-	var backing, out string
-	inPlace := false
-	for len(args) > 0 && len(args[0]) > 1 && args[0][0] == '-' {
-		switch {
-		case args[0] == "-d" && !inPlace:
-			inPlace = true
-		case args[0] == "-b" && len(args) > 1 && backing == "":
-			backing, args = args[1], args[1:]
-		default:
-			io.WriteString(stderr, mooUsage)
-			return 1
-		}
-		args = args[1:]
-	}
-	switch {
-	case inPlace && len(args) == 1:
-	case !inPlace && len(args) == 2:
-		out = args[1]
-	default:
+	f := options("uml_moo")
+	backing := f.StringP("backing", "b", "", "")
+	inPlace := f.BoolP("destructive", "d", false, "")
+	err := f.Parse(args)
+	if files := f.NArg(); err != nil || *inPlace && files != 1 || !*inPlace && files != 2 {
 		io.WriteString(stderr, mooUsage)
 		return 1
 	}
-	if err := merge(args[0], backing, out); err != nil {
+	if err := merge(f.Arg(0), *backing, f.Arg(1)); err != nil {
 		fmt.Fprintf(stderr, "uml_moo: %v\n", err)
 		return 1
 	}
