@@ -5,19 +5,20 @@
 // the device and the reader or writer without a cache of its own, because the host's page cache holds the image already.
 //
 // An inode is loaded by iget and shared by number: the table holds weak pointers, so the same *inode comes back for as long
-// as anybody holds it and costs nothing after that. What has been changed is held by the writer until it is stored.
+// as anybody holds it; dead pointers are swept out when the table has doubled. What has been changed is held by the writer
+// until it is stored.
 //
 // Block maps (extents, indirect blocks, inline data) all answer one question, mapBlock: which run of physical blocks,
 // hole or unwritten space begins at this logical block. Reading, directories, SEEK_HOLE and mapping are built on it.
 //
-// Writing. A change of metadata lies between begin and end, one at a time. It changes cached blocks, which join the running
-// transaction, and inodes and group descriptors in memory, which the commit writes to their blocks. A commit copies the
-// blocks of the transaction while no change is under way and writes them to the journal, or without one to their places. A
-// checkpoint writes committed blocks to their places and empties the journal. Data is on the device before the transaction
-// that makes it part of a file (ordered mode). What can take many blocks (truncation, holes) is cut into several changes,
-// with the inode on the list of orphans meanwhile. Freed blocks are held: nobody gets them before the commit, so that a
-// crash never finds them in two files, nor while they are mapped from the image; metadata that is freed is revoked. ENOSPC
-// commits and tries again once if that gives blocks.
+// Writing. A change of metadata lies between begin and end, one at a time. It changes cached blocks, which join the
+// running transaction, and inodes and group descriptors in memory, which the commit writes to their blocks, with the
+// checksums of bitmaps. A commit copies the blocks of the transaction while no change is under way and writes them to
+// the journal, or without one to their places. A checkpoint writes committed blocks to their places and empties the
+// journal. Data is on the device before the transaction that makes it part of a file (ordered mode). What can take many
+// blocks (truncation, holes) is cut into several changes, with the inode on the list of orphans meanwhile. Freed blocks
+// are held: nobody gets them before the commit, so that a crash never finds them in two files, nor while they are
+// mapped from the image; metadata that is freed is revoked. ENOSPC commits and tries again once if that gives blocks.
 //
 // mmap: pages that lie aligned in the image are mapped from it: all on a read-only file system, else private ones of files
 // that nobody has open for writing, as programs and libraries are. Blocks under such mappings are not given to others when
