@@ -20,7 +20,7 @@ type group struct {
 	held  []uint64
 	nheld uint32
 	full  uint32 // all blocks before this one are used or held
-	bad   bool // the bitmaps cannot be trusted
+	bad   bool   // the bitmaps cannot be trusted
 }
 
 // groupBlocks is how many blocks a group has.
