@@ -155,6 +155,9 @@ func New(c vfs.Caller, af, typ, protocol int) (*vfs.File, error) {
 		return nil, err
 	}
 	if kmem.Full() {
+		if af == unix.AF_UNIX || af == unix.AF_NETLINK {
+			return nil, unix.ENOMEM
+		}
 		return nil, unix.ENOBUFS
 	}
 	s, err := f.New(c, t, protocol)
@@ -178,7 +181,7 @@ func NewPair(c vfs.Caller, af, typ, protocol int) (a, b *vfs.File, err error) {
 		return nil, nil, unix.EOPNOTSUPP
 	}
 	if kmem.Full() {
-		return nil, nil, unix.ENOBUFS
+		return nil, nil, unix.ENOMEM
 	}
 	x, y, err := f.Pair(c, t, protocol)
 	if err != nil {
