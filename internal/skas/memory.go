@@ -18,7 +18,8 @@ import (
 
 // addressSpace is host memory that one or several stub threads run in. It is reached through any of them that lives.
 type addressSpace struct {
-	tid atomic.Int64 // a living thread, 0 if there is none
+	threads *threadTable // where they are found
+	tid     atomic.Int64 // a living thread, 0 if there is none
 
 	mu    sync.Mutex
 	tids  []int

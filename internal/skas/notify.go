@@ -242,6 +242,7 @@ func (w *worker) finishLocked(t *Thread, ret platform.Return) bool {
 	}
 	t.state = running
 	if ret.Action == platform.HostExit && isExit(t.nr) {
+		t.leaving = true
 		return true
 	}
 	switch ret.Action {

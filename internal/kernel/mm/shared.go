@@ -19,21 +19,26 @@ func (h *Host) Prune() { h.each((*MM).Prune) }
 
 // each calls f for all address spaces.
 func (h *Host) each(f func(m *MM)) {
+	for _, m := range h.spaces() {
+		f(m)
+		m.Put()
+	}
+}
+
+// spaces returns all address spaces, each with a reference.
+func (h *Host) spaces() []*MM {
 	if h.Acct == nil {
-		return
+		return nil
 	}
 	h.Acct.mu.Lock()
+	defer h.Acct.mu.Unlock()
 	spaces := make([]*MM, 0, len(h.Acct.spaces))
 	for m := range h.Acct.spaces {
-		spaces = append(spaces, m)
-	}
-	h.Acct.mu.Unlock()
-	for _, m := range spaces {
 		if m.TryGet() {
-			f(m)
-			m.Put()
+			spaces = append(spaces, m)
 		}
 	}
+	return spaces
 }
 
 func (m *MM) countMapped(x vfs.Mapping) (n int) {

@@ -1,6 +1,8 @@
 package ext4
 
 import (
+	"math"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
@@ -22,6 +24,10 @@ const (
 func (f *file) Mapping(_ vfs.Caller, _ *vfs.File, shared, write bool) (vfs.Mapping, error) {
 	if shared && write && f.in.sb.ro.Load() {
 		return nil, unix.EROFS
+	}
+	if shared && write {
+		// Others see what is stored.
+		f.in.leaveImage(0, math.MaxInt64, true)
 	}
 	return f.in, nil
 }
