@@ -272,17 +272,14 @@ func (in *inode) searchBlock(r run, name string) (uint32, error) {
 }
 
 func (in *inode) searchEntries(p []byte, at int, block uint64, name string) (uint32, error) {
-	for at < len(p) {
-		e, err := disk.DecodeDirent(p, at, in.sb.filetype)
-		if err != nil {
-			return 0, in.sb.damage(err, "inode #%d: block %d: directory entry at offset %d", in.ino, block, at)
-		}
-		if e.Inode != 0 && string(e.Name) == name {
-			return e.Inode, nil
-		}
-		at += e.RecLen
+	_, at, err := disk.FindDirent(p, at, name, in.sb.filetype)
+	if err != nil {
+		return 0, in.sb.damage(err, "inode #%d: block %d: directory entry at offset %d", in.ino, block, at)
 	}
-	return 0, nil
+	if at < 0 {
+		return 0, nil
+	}
+	return leU32(p[at:]), nil
 }
 
 // maxDxLevels is the deepest hash tree (large_dir).

@@ -209,26 +209,26 @@ func (in *inode) withEntry(name string, change func(p []byte, prev, e disk.Diren
 			return err
 		}
 		p := buf.Data()
-		var prev disk.Dirent
-		for at := 0; at < len(p); {
-			e, err := disk.DecodeDirent(p, at, sb.filetype)
-			if err != nil {
-				buf.Release()
-				return sb.damage(err, "inode #%d: block %d: directory entry at offset %d", in.ino, buf.Block, at)
+		before, at, err := disk.FindDirent(p, 0, name, sb.filetype)
+		if err != nil {
+			buf.Release()
+			return sb.damage(err, "inode #%d: block %d: directory entry at offset %d", in.ino, buf.Block, at)
+		}
+		if at >= 0 {
+			var prev disk.Dirent
+			if before >= 0 {
+				prev, _ = disk.DecodeDirent(p, before, sb.filetype)
 			}
-			if e.Inode != 0 && string(e.Name) == name {
-				change(p, prev, e)
-				if in.indexed() && b == 0 {
-					in.sealDx(p, disk.DxRootEntries)
-				} else {
-					in.sealDir(p)
-				}
-				sb.dirtyBuf(buf)
-				buf.Release()
-				return nil
+			e, _ := disk.DecodeDirent(p, at, sb.filetype)
+			change(p, prev, e)
+			if in.indexed() && b == 0 {
+				in.sealDx(p, disk.DxRootEntries)
+			} else {
+				in.sealDir(p)
 			}
-			prev = e
-			at += e.RecLen
+			sb.dirtyBuf(buf)
+			buf.Release()
+			return nil
 		}
 		buf.Release()
 	}

@@ -54,6 +54,32 @@ func DecodeDirent(b []byte, off int, filetype bool) (d Dirent, err error) {
 	return d, nil
 }
 
+// FindDirent looks for a name among the entries from off on. It returns where its entry lies and where the entry before that
+// does, -1 for what is not there; with an error, where the bad entry lies. Of an entry with another name it only reads the head.
+func FindDirent(b []byte, off int, name string, filetype bool) (prev, at int, err error) {
+	for prev = -1; off < len(b); {
+		if off+8 > len(b) {
+			return prev, off, ErrCorrupt
+		}
+		e := b[off:]
+		head := le.Uint64(e)
+		next, n := int(head>>32&0xffff), int(head>>48&0xff)
+		if next < DirentLen(n) || next%4 != 0 || next > len(e) || !filetype && head>>56 != 0 {
+			d, err := DecodeDirent(b, off, filetype)
+			if err != nil {
+				return prev, off, err
+			}
+			next = d.RecLen
+		}
+		if n == len(name) && uint32(head) != 0 && string(e[8:8+n]) == name {
+			return prev, off, nil
+		}
+		prev = off
+		off += next
+	}
+	return prev, -1, nil
+}
+
 // EncodeDirent writes an entry at off.
 func EncodeDirent(b []byte, off int, d *Dirent, filetype bool) {
 	e := b[off:]

@@ -215,3 +215,48 @@ func TestIteratorsDoNotPanic(t *testing.T) {
 		}
 	}
 }
+
+// TestFindDirent searches blocks of entries, whole and damaged ones, and compares with a walk over all entries.
+func TestFindDirent(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	names := []string{"a", "bc", "def", "name", "other"}
+	found := 0
+	for range 20000 {
+		b := make([]byte, []int{256, 1024, 1 << 16}[rng.IntN(3)])
+		filetype := rng.IntN(2) == 0
+		for at := 0; at < len(b); {
+			d := Dirent{Inode: rng.Uint32N(3), Type: FTReg, Name: []byte(names[rng.IntN(len(names))])}
+			d.RecLen = DirentLen(len(d.Name)) + 4*rng.IntN(3)
+			if len(b)-at-d.RecLen < 16 || len(b) == 1<<16 && rng.IntN(40) == 0 {
+				d.RecLen = len(b) - at
+			}
+			EncodeDirent(b, at, &d, filetype)
+			at += d.RecLen
+		}
+		for range rng.IntN(3) {
+			b[rng.IntN(min(len(b), 256))] ^= 1 << rng.IntN(8)
+		}
+		name := names[rng.IntN(len(names))]
+		wantPrev, wantAt, wantErr := -1, -1, error(nil)
+		for at := 0; at < len(b); {
+			d, err := DecodeDirent(b, at, filetype)
+			if err != nil {
+				wantAt, wantErr = at, err
+				break
+			}
+			if d.Inode != 0 && string(d.Name) == name {
+				wantAt = at
+				found++
+				break
+			}
+			wantPrev = at
+			at += d.RecLen
+		}
+		if prev, at, err := FindDirent(b, 0, name, filetype); prev != wantPrev || at != wantAt || err != wantErr {
+			t.Fatalf("%q: %d, %d, %v; not %d, %d, %v", name, prev, at, err, wantPrev, wantAt, wantErr)
+		}
+	}
+	if found < 1000 {
+		t.Errorf("found %d", found)
+	}
+}
