@@ -1,5 +1,5 @@
-// Mappings of files that are cut, punched, shifted and written afterwards: what they show. With an argument a
-// file is open to be written all the time, else it is closed before it is mapped.
+// Mappings of files that are cut, punched, shifted and written afterwards: what they show. The files are closed before they are
+// mapped, so that a private mapping finds nobody who writes.
 #include "../c/t.h"
 #define PG 4096L
 #define PAGES 8
@@ -125,7 +125,6 @@ static char *map(int flags, int prot) {
 	at(m), at(m + 2 * PG), at(m + 7 * PG); // some are in the page tables
 	return m;
 }
-static int writes;
 static volatile int *stage;
 enum { SELF, FORKED, OTHER, SPINS, WAITS, ROLES };
 static const char *roles[] = {"self", "forked", "other", "spins", "waits"};
@@ -155,7 +154,6 @@ static void one(int op, int flags, int prot, int role) {
 	fill("f", PAGES, TAIL, 'a');
 	if (ops[op].op == fillhole)
 		holes();
-	int writer = writes ? rdwr() : -1;
 	stage[0] = stage[1] = stage[2] = 0;
 	char *m = role == OTHER ? NULL : map(flags, prot);
 	if (role != SELF) {
@@ -192,10 +190,8 @@ static void one(int op, int flags, int prot, int role) {
 		MUST(wait(NULL));
 	if (m)
 		munmap(m, (PAGES + 4) * PG);
-	close(writer);
 }
 int main(int argc, char **argv) {
-	writes = argc > 1;
 	on(SIGBUS, caught, SA_NODEFER);
 	stage = mmap(0, PG, 3, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	said = (void *)(stage + 64);

@@ -16,6 +16,13 @@ type file struct {
 	in *inode
 }
 
+// Release ends an open file.
+func (f *file) Release(vf *vfs.File) {
+	if vf != nil && vf.Writable() {
+		f.in.writers.Add(-1)
+	}
+}
+
 // Read is read(2) and pread(2).
 func (f *file) Read(_ vfs.Caller, vf *vfs.File, dst *uio.Dst, off int64) (int, error) {
 	if !bdev.Aligned(vf, &dst.IO, off) {

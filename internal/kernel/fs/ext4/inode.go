@@ -46,6 +46,7 @@ type inode struct {
 	noIndex atomic.Bool         // the hash tree was found unusable: search linearly
 	dead    atomic.Bool         // freed, and stored for the last time
 	dax     atomic.Bool         // mappings of it may have blocks of the image
+	writers atomic.Int32        // open files that can be written through
 	seq     atomic.Uint64       // the transaction that changed it last
 	lazy    atomic.Bool         // its times have changed after that
 
@@ -368,6 +369,9 @@ func (in *inode) Open(c vfs.Caller, f *vfs.File) (vfs.FileOps, error) {
 	case unix.S_IFREG:
 		if a.Flags&(unix.STATX_ATTR_ENCRYPTED|unix.STATX_ATTR_VERITY|unix.STATX_ATTR_COMPRESSED) != 0 {
 			return nil, unix.EOPNOTSUPP
+		}
+		if f != nil && f.Writable() {
+			in.writers.Add(1)
 		}
 		return &file{in: in}, nil
 	case unix.S_IFDIR:

@@ -85,10 +85,10 @@ func (f *file) MapReady(off, n uint64) (vfs.Mapping, []vfs.Extent) {
 }
 
 // mayDAX reports whether pages may be mapped from the image. What is mapped shared must follow every write, and so must
-// private mappings once there is such a mapping. A private mapping of the image follows what is written in place, and leaves it
-// where blocks are cut off or moved.
+// private mappings once there is such a mapping. A private mapping of the image follows what is written in place, but keeps
+// what is cut off: so only of files that nobody writes now, as programs and libraries are.
 func (in *inode) mayDAX(shared bool) bool {
-	return in.sb.ro.Load() || !shared && !in.memDirty.Load()
+	return in.sb.ro.Load() || !shared && !in.memDirty.Load() && in.writers.Load() == 0
 }
 
 // imageExtents maps [off, end) from the image, and its holes from the Memfile, which reads as zero there. ok is false if

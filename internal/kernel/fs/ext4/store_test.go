@@ -139,6 +139,7 @@ func TestMapReady(t *testing.T) {
 			t.Errorf("%d mappings left", in.mapped)
 		}
 	}
+	ready(0, 4096, false) // somebody can write
 	f.DecRef()
 	ready(0, 8192, false) // nobody knows where it is
 	_, err = in.mapBlock(0)
