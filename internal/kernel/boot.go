@@ -170,7 +170,6 @@ func (k *Kernel) Boot(p platform.Platform) error {
 	ktime.Stepped = p.SetClockOffset
 	tmpfs.CountMapped = t.MM.CountMapped
 	ext4.NewMemfile = p.NewMemfile
-	ext4.Remap = t.MM.Remap
 	ext4.Panic = t.Panic
 	k.register()
 	if k.BeforeRoot != nil {

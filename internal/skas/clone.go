@@ -62,7 +62,6 @@ func (t *Thread) clone(spec *platform.CloneSpec) (*Thread, error) {
 		c.proc = &process{tgid: c.tid}
 		if !spec.VM {
 			c.as = newAddressSpace()
-			c.as.threads = &t.p.threads
 		}
 	}
 	t.s.adopt(c)

@@ -18,8 +18,7 @@ import (
 
 // addressSpace is host memory that one or several stub threads run in. It is reached through any of them that lives.
 type addressSpace struct {
-	threads *threadTable // where they are found
-	tid     atomic.Int64 // a living thread, 0 if there is none
+	tid atomic.Int64 // a living thread, 0 if there is none
 
 	mu    sync.Mutex
 	tids  []int

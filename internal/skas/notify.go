@@ -242,7 +242,6 @@ func (w *worker) finishLocked(t *Thread, ret platform.Return) bool {
 	}
 	t.state = running
 	if ret.Action == platform.HostExit && isExit(t.nr) {
-		t.leaving = true
 		return true
 	}
 	switch ret.Action {

@@ -249,7 +249,6 @@ func (s *shard) newProcess(data any) (*Thread, error) {
 	t.regs.Cs, t.regs.Ss, t.regs.Eflags, t.regs.Orig_rax = userCS, userSS, flagsDefault, noCall
 	t.proc = &process{tgid: tid}
 	t.as = newAddressSpace()
-	t.as.threads = &s.p.threads
 	s.adopt(t)
 	return t, nil
 }

@@ -83,7 +83,6 @@ type Thread struct {
 	injecting bool
 	injectNr  int32
 	exiting   bool // an exit call that a handler has allowed is made once more
-	leaving   bool // it runs, but only to exit: its end may be reported much later
 
 	worker *worker // whose stack the notify handler runs on
 

@@ -352,7 +352,7 @@ func (s *shard) resume(t *Thread) {
 		return
 	}
 	step := t.step
-	t.state, t.leaving = running, t.letRun && isExit(t.nr)
+	t.state = running
 	if t.kicked && !isExit(t.nr) {
 		t.signalLocked() // of a wait that the host carries out
 	}

@@ -63,7 +63,6 @@ type Image struct {
 	top    uint64 // of file mappings
 	brk    uint64
 	xstack bool
-	remaps uint64 // mm.Host.Remaps at the start
 }
 
 // Creds is the identity of the new program as the auxiliary vector tells it.
@@ -80,7 +79,7 @@ func ArgLimit(stackLimit uint64) uint64 {
 
 // Load reads an executable file. The Image must be released.
 func Load(c vfs.Caller, p Params) (im *Image, err error) {
-	im = &Image{p: p, argv: p.Argv, File: p.File.IncRef(), Comm: comm(p.Name), remaps: p.Host.Remaps()}
+	im = &Image{p: p, argv: p.Argv, File: p.File.IncRef(), Comm: comm(p.Name)}
 	defer func() {
 		if err != nil {
 			im.Release()

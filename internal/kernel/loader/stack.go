@@ -206,7 +206,7 @@ func (im *Image) Install(t platform.Thread, m *mm.MM, cr Creds) error {
 		l := &im.layout
 		ops = append(ops, platform.MapOp{Kind: platform.Heap, Addr: im.brk, Off: l.StartData, Len: l.EndData - l.StartData})
 	}
-	if err := m.Install(t, ops, im.segs, im.top, im.remaps); err != nil {
+	if err := m.Install(t, ops, im.segs, im.top); err != nil {
 		return err
 	}
 

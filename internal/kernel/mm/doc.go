@@ -30,10 +30,6 @@
 // nothing of a file system is called with it held except Inode.Attr, and Mapping.Extents by mremap. References to
 // files are dropped after it is released. Host.NewShared is called without it.
 //
-// Host.Remap takes MM.mu of one address space after the other. File systems call it with locks of theirs, but none that Extents
-// needs. MM.Settle, which follows on the threads' side, takes MM.mu and no lock of a file system, and waits with it for the other
-// threads to stop.
-//
 // Not here: which thread gets a signal for a fault (task), the text of /proc/<pid>/maps (procfs), decoding of system
 // call arguments (syscalls), the pages of files (vfs.Mapping, by the file systems).
 package mm

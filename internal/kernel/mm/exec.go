@@ -38,22 +38,17 @@ type Segment struct {
 }
 
 // Install makes the memory of a new program: it runs ops in the fresh process and books segs, which are among them in
-// the order that they were mapped. fileTop is what FileTop chose, and remaps what Remaps was before the files' pages were
-// resolved.
-func (m *MM) Install(t platform.Thread, ops []platform.MapOp, segs []Segment, fileTop, remaps uint64) error {
+// the order that they were mapped. fileTop is what FileTop chose.
+func (m *MM) Install(t platform.Thread, ops []platform.MapOp, segs []Segment, fileTop uint64) error {
 	if t.OnTracer() {
 		return ErrOffload
 	}
 	m.mu.Lock()
+	defer m.unlock()
 	m.filesTop = fileTop
 	for _, s := range segs {
 		s.Map.refs.Add(1)
 		m.book.insert(area{start: s.Addr, end: s.Addr + s.Len, off: s.Off, b: s.Map})
 	}
-	err := t.Map(ops)
-	m.unlock()
-	if err != nil {
-		return err
-	}
-	return m.settleNew(t, segs, remaps)
+	return t.Map(ops)
 }

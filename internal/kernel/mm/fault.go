@@ -52,14 +52,13 @@ func (m *MM) FaultIn(t platform.Thread, addr uint64, prot uint32) (mapped, there
 	defer a.b.Put()
 
 	off, n := a.off+addr-a.start, min(a.end-addr, faultAround)
-	remaps := m.host.remaps.Load()
 	ext, err := a.b.m.Extents(off, n, a.shared, a.write)
 	if err != nil || len(ext) == 0 || ext[0].Host == nil || ext[0].Off > off || ext[0].Off+ext[0].Len <= off {
 		return false, false
 	}
 	m.mu.Lock()
 	defer m.unlock()
-	if b, ok := m.book.at(addr); !ok || m.host.remaps.Load() != remaps || b.b != a.b || b.off+addr-b.start != off || b.end < addr+n {
+	if b, ok := m.book.at(addr); !ok || b.b != a.b || b.off+addr-b.start != off || b.end < addr+n {
 		return false, true // changed meanwhile: let it fault again
 	}
 	host, err := m.as.Mappings()

@@ -41,8 +41,6 @@ type Host struct {
 	NewShared func(c vfs.Caller, n uint64) (*vfs.File, error)
 	// Acct counts memory; nil for none.
 	Acct *Accountant
-	// remaps counts calls of Remap: what Extents said before one may not be true any more.
-	remaps atomic.Uint64
 }
 
 // Layout is where the parts of a program lie (prctl(2) PR_SET_MM). StartStack is the stack pointer that it started with.
@@ -72,8 +70,6 @@ type MM struct {
 	lockAll  int    // MCL_* of mlockall(2)
 	layout   Layout
 	exe      *vfs.File
-	changes  []change    // what Remap has left to do
-	changed  atomic.Bool // there are such
 }
 
 // New makes the books of a new, empty address space, with one reference.
@@ -123,7 +119,6 @@ func (m *MM) forget() {
 	m.host.Acct.remove(m)
 	m.mu.Lock()
 	m.book.cut(0, ^uint64(0))
-	m.dropChanges()
 	exe := m.exe
 	m.exe = nil
 	m.unlock()
@@ -140,12 +135,6 @@ func (m *MM) Fork(t platform.Thread, clone func() (platform.Thread, error)) (*MM
 		return nil, nil, err
 	}
 	defer m.unlock()
-	if len(m.changes) > 0 {
-		if t.OnTracer() {
-			return nil, nil, ErrOffload
-		}
-		m.settleLocked(t)
-	}
 	ct, err := clone()
 	if err != nil {
 		return nil, nil, err

@@ -232,11 +232,12 @@ func (m *MM) mapFile(t platform.Thread, c vfs.Caller, r *mapping) (uint64, error
 		return 0, err
 	}
 	a.b = newFileMap(vm, r.f, a.write)
-	ext, err := m.lockResolved(&a, r.n)
+	ext, err := vm.Extents(r.off, r.n, a.shared, a.write)
 	if err != nil {
 		a.b.Put()
 		return 0, err
 	}
+	m.mu.Lock()
 	defer m.unlock()
 	addr, err := m.placeFile(t, r, &a, ext)
 	if err != nil {
@@ -250,22 +251,6 @@ func (m *MM) mapFile(t platform.Thread, c vfs.Caller, r *mapping) (uint64, error
 		m.pruneLocked(nil)
 	}
 	return addr, nil
-}
-
-// lockResolved finds what lies behind the first n bytes of a and takes the lock: as long as it is held, that is true.
-func (m *MM) lockResolved(a *area, n uint64) ([]vfs.Extent, error) {
-	for {
-		remaps := m.host.remaps.Load()
-		ext, err := a.b.m.Extents(a.off, n, a.shared, a.write)
-		if err != nil {
-			return nil, err
-		}
-		m.mu.Lock()
-		if m.host.remaps.Load() == remaps {
-			return ext, nil
-		}
-		m.mu.Unlock()
-	}
 }
 
 // mapReady is mapFile on the tracer thread: for private mappings that need no waiting, as those of libraries mostly do.

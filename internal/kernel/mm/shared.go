@@ -19,26 +19,21 @@ func (h *Host) Prune() { h.each((*MM).Prune) }
 
 // each calls f for all address spaces.
 func (h *Host) each(f func(m *MM)) {
-	for _, m := range h.spaces() {
-		f(m)
-		m.Put()
-	}
-}
-
-// spaces returns all address spaces, each with a reference.
-func (h *Host) spaces() []*MM {
 	if h.Acct == nil {
-		return nil
+		return
 	}
 	h.Acct.mu.Lock()
-	defer h.Acct.mu.Unlock()
 	spaces := make([]*MM, 0, len(h.Acct.spaces))
 	for m := range h.Acct.spaces {
+		spaces = append(spaces, m)
+	}
+	h.Acct.mu.Unlock()
+	for _, m := range spaces {
 		if m.TryGet() {
-			spaces = append(spaces, m)
+			f(m)
+			m.Put()
 		}
 	}
-	return spaces
 }
 
 func (m *MM) countMapped(x vfs.Mapping) (n int) {

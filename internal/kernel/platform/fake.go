@@ -182,21 +182,6 @@ func (s *FakeSpace) AnonPSS() (uint64, error) {
 	return u.Anon, err
 }
 
-// Copied lists the private pages.
-func (s *FakeSpace) Copied(start, end uint64) (own []uio.Range, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for p := range s.pages {
-		if p >= start && p < end {
-			own = append(own, uio.Range{Addr: p, Len: fakePage})
-		}
-	}
-	return own, nil
-}
-
-// Halt has nothing to stop.
-func (s *FakeSpace) Halt() bool { return false }
-
 // CPUTime is 0: nothing runs.
 func (s *FakeSpace) CPUTime() int64 { return 0 }
 

@@ -297,12 +297,6 @@ type AddressSpace interface {
 	Usage() (Usage, error)
 	// AnonPSS is its share of anonymous memory in bytes: pages that forks share are counted once in all. It is slow.
 	AnonPSS() (uint64, error)
-	// Copied lists what of a range are pages of its own of private file mappings: those that were written. It never leaves
-	// one out.
-	Copied(start, end uint64) ([]uio.Range, error)
-	// Halt kicks all threads and waits until each has stopped, or is in a handler, since. It reports whether some run
-	// again, or have been made meanwhile.
-	Halt() (running bool)
 	// CPUTime is how long code has run in it, in nanoseconds. It never goes back, and is quick to ask.
 	CPUTime() int64
 }

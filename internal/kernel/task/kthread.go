@@ -42,17 +42,15 @@ func (noThread) ResumeStep()                                             {}
 // noMemory is its address space.
 type noMemory struct{}
 
-func (noMemory) ReadAt([]byte, uint64) (int, error)         { return 0, unix.EFAULT }
-func (noMemory) WriteAt([]byte, uint64) (int, error)        { return 0, unix.EFAULT }
-func (noMemory) ReadV([]byte, []uio.Range) (int, error)     { return 0, unix.EFAULT }
-func (noMemory) WriteV([]byte, []uio.Range) (int, error)    { return 0, unix.EFAULT }
-func (noMemory) Residents() ([]platform.Resident, error)    { return nil, nil }
-func (noMemory) Mappings() ([]platform.Mapping, error)      { return nil, nil }
-func (noMemory) Usage() (platform.Usage, error)             { return platform.Usage{}, nil }
-func (noMemory) AnonPSS() (uint64, error)                   { return 0, nil }
-func (noMemory) Copied(uint64, uint64) ([]uio.Range, error) { return nil, nil }
-func (noMemory) Halt() bool                                 { return false }
-func (noMemory) CPUTime() int64                             { return 0 }
+func (noMemory) ReadAt([]byte, uint64) (int, error)      { return 0, unix.EFAULT }
+func (noMemory) WriteAt([]byte, uint64) (int, error)     { return 0, unix.EFAULT }
+func (noMemory) ReadV([]byte, []uio.Range) (int, error)  { return 0, unix.EFAULT }
+func (noMemory) WriteV([]byte, []uio.Range) (int, error) { return 0, unix.EFAULT }
+func (noMemory) Residents() ([]platform.Resident, error) { return nil, nil }
+func (noMemory) Mappings() ([]platform.Mapping, error)   { return nil, nil }
+func (noMemory) Usage() (platform.Usage, error)          { return platform.Usage{}, nil }
+func (noMemory) AnonPSS() (uint64, error)                { return 0, nil }
+func (noMemory) CPUTime() int64                          { return 0 }
 
 // NewKernelInit makes a first process that is the kernel's own: it runs no guest code and reaps every child at once.
 func (k *Kernel) NewKernelInit(fs *vfs.FSContext, files *vfs.FDTable) (*Task, error) {

@@ -169,7 +169,7 @@ func (k *Kernel) Stop(th platform.Thread, ev *platform.Event) (act platform.Acti
 	if t.Thread() != th {
 		return platform.Dead // an old process of a task that has executed a program
 	}
-	if th.OnTracer() && (t.trace.traced.Load() || t.missed.finding || t.MM().Changed()) {
+	if th.OnTracer() && (t.trace.traced.Load() || t.missed.finding) {
 		return platform.Offload
 	}
 	if !t.where.CompareAndSwap(inUser, inKernel) {
@@ -221,9 +221,6 @@ func (t *Task) stopped(th platform.Thread, ev *platform.Event) platform.Action {
 		}
 	case platform.Step:
 		t.force(arch.InfoFault(unix.SIGTRAP, arch.TRAP_TRACE, 0))
-	}
-	if m := t.MM(); m.Changed() && !th.OnTracer() {
-		m.Settle(th)
 	}
 	return t.userWork(th)
 }

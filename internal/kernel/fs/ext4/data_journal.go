@@ -1,8 +1,6 @@
 package ext4
 
 import (
-	"math"
-
 	"github.com/user-mode-linux/linux/internal/kernel/bdev"
 	"github.com/user-mode-linux/linux/internal/kernel/fs/ext4/disk"
 	"github.com/user-mode-linux/linux/internal/kernel/uio"
@@ -119,9 +117,6 @@ func (in *inode) setJournalData(on bool) error {
 	w.commitMu.Unlock()
 	if err != nil {
 		return sb.abort(err, "cannot write the journal back")
-	}
-	if on { // what is written is not at once in its place
-		defer in.leaveImage(0, math.MaxInt64, true)
 	}
 	return in.change(func() error {
 		in.mu.Lock()

@@ -22,11 +22,11 @@
 //
 // mmap: pages that lie aligned in the image are mapped from it: all on a read-only file system, else private ones of files
 // that nobody has open for writing, as programs and libraries are. Blocks under such mappings are not given to others when
-// they are freed, so that a mapping never shows another file's bytes. It follows what is written in place. Where blocks are cut
-// off, punched or moved, or the file is now mapped shared to be written, the pages leave the image for the Memfile, in all
-// address spaces that have them (remap.go). Everything else is a Memfile, one for an inode: write, truncation and holes go to
-// it, too, and while there is a shared writable mapping it is newer than the device and written back by msync, fsync, sync and
-// with the last mapping.
+// they are freed, so that a mapping never shows another file's bytes. It shows later writes to its own file if those are in
+// place, and goes on to show what is cut off, where Linux sends SIGBUS (what a private mapping shows of later changes is
+// unspecified, mmap(2)). Everything else is a Memfile, one for an inode: write, truncation and holes go to it, too, and while
+// there is a shared writable mapping it is newer than the device and written back by msync, fsync, sync and with the last
+// mapping.
 //
 // The image is not trusted: every number from it is checked where it is used, trees have a bounded depth, directory
 // chains end with their size. What is wrong gives EUCLEAN, a wrong checksum EBADMSG, and a line in the log. An error after

@@ -42,7 +42,6 @@ func (f *file) Write(c vfs.Caller, vf *vfs.File, src *uio.Src, off int64) (int, 
 		return 0, unix.EFBIG
 	}
 	src.Limit(int(min(int64(src.Len()), limit-off)))
-	defer in.watchImage(off, off+int64(src.Len()))()
 	done := in.store(src, off)
 	if src.Len() == 0 {
 		return done, nil
@@ -443,13 +442,11 @@ func (f *file) Fallocate(c vfs.Caller, _ *vfs.File, mode uint32, off, n int64) e
 	keep := mode&unix.FALLOC_FL_KEEP_SIZE != 0
 	switch mode &^ unix.FALLOC_FL_KEEP_SIZE {
 	case unix.FALLOC_FL_PUNCH_HOLE:
-		defer in.leaveImage(off, off+n, true)
 		return in.punch(off, n)
 	case unix.FALLOC_FL_ZERO_RANGE:
 		if !in.canPreallocate() {
 			return unix.EOPNOTSUPP
 		}
-		defer in.leaveImage(off, off+n, true)
 		if err := in.punch(off, n); err != nil {
 			return err
 		}

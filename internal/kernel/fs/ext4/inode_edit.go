@@ -192,9 +192,6 @@ func (in *inode) truncate(size int64) error {
 	sb := in.sb
 	in.io.Lock()
 	defer in.io.Unlock()
-	old := in.Attr().Size
-	edge := min(old, size)
-	written := in.watchImage(edge, min(edge|(pageSize-1), max(old, size))) // to the end of the last page
 	if err := sb.begin(); err != nil {
 		return err
 	}
@@ -202,10 +199,6 @@ func (in *inode) truncate(size int64) error {
 	more, err := in.truncateLocked(size)
 	in.mu.Unlock()
 	sb.end()
-	if err == nil {
-		in.leaveCut(old, size)
-		written()
-	}
 	if err != nil || !more {
 		return err
 	}

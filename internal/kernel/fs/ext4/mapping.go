@@ -1,8 +1,6 @@
 package ext4
 
 import (
-	"math"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/user-mode-linux/linux/internal/kernel/platform"
@@ -24,10 +22,6 @@ const (
 func (f *file) Mapping(_ vfs.Caller, _ *vfs.File, shared, write bool) (vfs.Mapping, error) {
 	if shared && write && f.in.sb.ro.Load() {
 		return nil, unix.EROFS
-	}
-	if shared && write {
-		// Others see what is stored.
-		f.in.leaveImage(0, math.MaxInt64, true)
 	}
 	return f.in, nil
 }

@@ -206,8 +206,7 @@ func (in *inode) storedData(at, end int64) (from, to int64, err error) {
 	return end, end, nil
 }
 
-// writeMem gives the Memfile what was written to the device. Beside pages of the image, those of holes and of what was cut off
-// may be mapped from it without being filled.
+// writeMem gives the Memfile what was written to the device.
 func (in *inode) writeMem(p []byte, off int64) {
 	in.memMu.Lock()
 	defer in.memMu.Unlock()
@@ -216,7 +215,7 @@ func (in *inode) writeMem(p []byte, off int64) {
 	}
 	for len(p) > 0 {
 		n := int(min(int64(len(p)), fillChunk-off%fillChunk))
-		if _, ok := in.filled[uint64(off)/fillChunk]; ok || in.dax.Load() {
+		if _, ok := in.filled[uint64(off)/fillChunk]; ok {
 			if _, err := in.mem.WriteAt(p[:n], off); err != nil {
 				_ = in.sb.errorf(nil, "inode #%d: cannot write to mapped pages: %v", in.ino, err)
 			}

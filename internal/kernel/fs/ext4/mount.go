@@ -27,9 +27,6 @@ var (
 // boot. Without it such mappings give ENODEV.
 var NewMemfile func(name string) (platform.Memfile, error)
 
-// Remap has pages of mappings come from other places (mm.Host.Remap); the kernel sets it, too.
-var Remap func(x vfs.Mapping, off, end uint64, keep bool, resolve func() []vfs.Extent)
-
 // identify tells UUID and label of the file system on a device.
 func identify(d bdev.Device) (uuid, label string) {
 	b := make([]byte, disk.SuperSize)

@@ -116,12 +116,6 @@ func (in *inode) shift(off int64, check func() error, step func() (bool, error))
 	if err := in.flushMemLocked(0, 1<<62); err != nil {
 		return err
 	}
-	old := in.Attr().Size
-	defer func() {
-		if in.dax.Load() || in.hasMem() { // copies are lost
-			in.mapMem(off, max(old, in.Attr().Size), false)
-		}
-	}()
 	for done, tried := false, false; !done; {
 		if err := sb.begin(); err != nil {
 			return err
