@@ -95,7 +95,7 @@ func (sb *superBlock) bitmap(n uint32, inodes bool) (*bdev.Buffer, error) {
 	if inodes {
 		block, sum, count, flag = g.desc.InodeBitmap, g.desc.InodeBitmapCsum, sb.s.InodesPerGroup, disk.GroupInodeUninit
 	}
-	if !sb.validBlocks(block, 1) {
+	if !sb.onDevice(block, 1) {
 		g.bad = true
 		return nil, sb.errorf(errCorrupt, "group %d: bitmap at invalid block %d", n, block)
 	}
@@ -254,7 +254,7 @@ func (sb *superBlock) allocBlocks(goal uint64, want uint32, root bool) (first ui
 		return 0, 0, unix.ENOSPC
 	}
 	want = uint32(min(uint64(want), avail))
-	if !sb.validBlocks(goal, 1) {
+	if !sb.onDevice(goal, 1) {
 		goal = uint64(sb.s.FirstDataBlock) + 1
 	}
 	g0, bit := sb.groupOf(goal)
@@ -293,7 +293,7 @@ func (sb *superBlock) allocBlocks(goal uint64, want uint32, root bool) (first ui
 			sb.markGroup(gn)
 			sb.w.freeBlocks -= uint64(k)
 			first = sb.groupFirst(gn) + uint64(at)
-			if !sb.validBlocks(first, uint64(k)) {
+			if !sb.validBlocks(0, first, uint64(k)) {
 				return 0, 0, sb.abort(errCorrupt, "allocated an invalid block")
 			}
 			return first, k, nil
@@ -355,7 +355,7 @@ func (sb *superBlock) allocMeta(goal uint64) (*bdev.Buffer, error) {
 // freeBlocksNow gives blocks back. They can be used again after the commit, or if in has been mapped from the image when
 // it no longer is. meta says that they were metadata, whose content the journal may have. The caller holds w.mu.
 func (sb *superBlock) freeBlocksNow(in *inode, first uint64, n uint32, meta bool) {
-	if !sb.validBlocks(first, uint64(n)) {
+	if !sb.validBlocks(0, first, uint64(n)) {
 		_ = sb.errorf(nil, "freeing blocks not in datazone: %d, count %d", first, n)
 		return
 	}

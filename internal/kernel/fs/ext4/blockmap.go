@@ -54,7 +54,7 @@ func (in *inode) mapBlock(b uint64) (run, error) {
 	if err != nil {
 		return run{}, err
 	}
-	if r.kind != hole && !in.sb.validBlocks(r.phys, r.n) {
+	if r.kind != hole && !in.sb.validBlocks(in.ino, r.phys, r.n) {
 		return run{}, in.sb.errorf(errCorrupt, "inode #%d: invalid block %d (logical block %d, len %d)", in.ino, r.phys, r.start, r.n)
 	}
 	in.lastRun.Store(&r)
@@ -96,7 +96,7 @@ func (in *inode) mapExtent(b uint32) (run, error) {
 		}
 		var x disk.ExtentIndex
 		x.Decode(entry(node, i))
-		if !in.sb.validBlocks(x.Leaf, 1) {
+		if !in.sb.validBlocks(in.ino, x.Leaf, 1) {
 			return run{}, in.sb.errorf(errCorrupt, "inode #%d: extent index points to invalid block %d", in.ino, x.Leaf)
 		}
 		next, err := in.sb.block(x.Leaf)
@@ -195,7 +195,7 @@ func (in *inode) mapIndirect(b uint64) (run, error) {
 			if ptr == 0 {
 				return run{start: base, n: span, kind: hole}, nil
 			}
-			if !in.sb.validBlocks(ptr, 1) {
+			if !in.sb.validBlocks(in.ino, ptr, 1) {
 				return run{}, in.sb.errorf(errCorrupt, "inode #%d: block %d: invalid indirect block", in.ino, ptr)
 			}
 			buf, err := in.sb.block(ptr)

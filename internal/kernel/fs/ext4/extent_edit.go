@@ -61,7 +61,7 @@ func (in *inode) extPath(b uint32, room *pathRoom) (path extPath, err error) {
 		path = append(path, n)
 		var x disk.ExtentIndex
 		x.Decode(entry(n.p, n.i))
-		if !in.sb.validBlocks(x.Leaf, 1) {
+		if !in.sb.validBlocks(in.ino, x.Leaf, 1) {
 			path.release()
 			return nil, in.sb.errorf(errCorrupt, "inode #%d: extent index points to invalid block %d", in.ino, x.Leaf)
 		}
@@ -96,7 +96,7 @@ func (in *inode) extents(path extPath, room *leafRoom) ([]disk.Extent, error) {
 	for i := range out {
 		out[i].Decode(entry(leaf.p, i))
 		e := &out[i]
-		if e.Len == 0 || uint64(e.Block) < end || uint64(e.Block)+uint64(e.Len) > maxBlocks || !in.sb.validBlocks(e.Start, uint64(e.Len)) {
+		if e.Len == 0 || uint64(e.Block) < end || uint64(e.Block)+uint64(e.Len) > maxBlocks || !in.sb.validBlocks(in.ino, e.Start, uint64(e.Len)) {
 			return nil, in.sb.errorf(errCorrupt, "inode #%d: bad extent: block %d, len %d", in.ino, e.Block, e.Len)
 		}
 		end = uint64(e.Block) + uint64(e.Len)

@@ -72,7 +72,7 @@ func (in *inode) insertIndirect(b uint64, phys uint64, n uint32) (done uint32, e
 					le.PutUint32(list[4*i:], uint32(next.Block))
 					dirty()
 				}
-			} else if !sb.validBlocks(ptr, 1) {
+			} else if !sb.validBlocks(in.ino, ptr, 1) {
 				err = sb.errorf(errCorrupt, "inode #%d: block %d: invalid indirect block", in.ino, ptr)
 			} else {
 				next, err = sb.block(ptr)
@@ -143,7 +143,7 @@ func (in *inode) cutTree(p []byte, level int, from, to uint64, budget *int, dirt
 	if ptr == 0 {
 		return nil
 	}
-	if !sb.validBlocks(ptr, 1) {
+	if !sb.validBlocks(in.ino, ptr, 1) {
 		return sb.errorf(errCorrupt, "inode #%d: block %d: invalid indirect block", in.ino, ptr)
 	}
 	buf, err := sb.block(ptr)

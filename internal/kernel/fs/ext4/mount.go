@@ -167,6 +167,7 @@ func (sb *superBlock) mount(dev bdev.Device, flags uint64, data string) error {
 	if err := sb.recoverJournal(); err != nil {
 		return err
 	}
+	sb.protectJournal()
 	root, err := sb.iget(disk.RootInode, false)
 	if err == nil && !root.attr.IsDir() {
 		err = errCorrupt

@@ -36,6 +36,7 @@ type superBlock struct {
 	perBlock   uint32 // descriptors per block
 	groups     uint32
 	tables     []uint64 // first block of each group's inode table
+	zones      []zone   // blocks of the file system itself, in order; immutable after the mount
 	hashDelta  uint8    // added to hash versions of images with unsigned characters
 	overhead   uint64   // blocks
 	freeBlocks uint64   // sum over the groups: the superblock's own number is only brought up to date by a clean unmount
@@ -54,11 +55,6 @@ type superBlock struct {
 
 // block reads a metadata block.
 func (sb *superBlock) block(n uint64) (*bdev.Buffer, error) { return sb.cache.Get(n) }
-
-// validBlocks reports whether n blocks from first on can belong to files and metadata.
-func (sb *superBlock) validBlocks(first, n uint64) bool {
-	return first > uint64(sb.s.FirstDataBlock) && first < sb.s.BlocksCount && n <= sb.s.BlocksCount-first
-}
 
 // Root, Type and Dev are vfs.SuperBlock's.
 func (sb *superBlock) Root() vfs.Inode           { return sb.root }
@@ -169,8 +165,8 @@ func (sb *superBlock) descBlock(nr uint32) uint64 {
 // readGroups reads and checks all group descriptors.
 func (sb *superBlock) readGroups() error {
 	sb.tables = nil // grows with what is found valid: the number of groups is not to be trusted yet
+	sb.zones = nil
 	sb.freeBlocks, sb.freeInodes = 0, 0
-	tableBlocks := (uint64(sb.s.InodesPerGroup)*uint64(sb.inodeSize) + uint64(sb.blockSize) - 1) / uint64(sb.blockSize)
 	var g disk.GroupDesc
 	for i := uint32(0); i < sb.groups; {
 		nr := i / sb.perBlock
@@ -188,17 +184,19 @@ func (sb *superBlock) readGroups() error {
 				b.Release()
 				return errBadCRC
 			}
-			if !sb.validBlocks(g.InodeTable, tableBlocks) {
+			if !sb.onDevice(g.InodeTable, uint64(sb.tableBlocks())) {
 				klog.Errf("EXT4-fs (%s): ext4_check_descriptors: Inode table for group %d not in group (block %d)!", sb.dev.Name(), i, g.InodeTable)
 				b.Release()
 				return errCorrupt
 			}
 			sb.tables = append(sb.tables, g.InodeTable)
+			sb.addZones(i, &g)
 			sb.freeBlocks += uint64(g.FreeBlocks) << sb.clusterLog
 			sb.freeInodes += uint64(g.FreeInodes)
 		}
 		b.Release()
 	}
+	sb.sortZones()
 	return nil
 }
 

@@ -46,7 +46,7 @@ func (in *inode) xattrBlock() (*bdev.Buffer, error) {
 	if sb.s.Incompat&disk.Incompat64bit == 0 {
 		block &= 1<<32 - 1
 	}
-	if !sb.validBlocks(block, 1) {
+	if !sb.validBlocks(in.ino, block, 1) {
 		return nil, sb.errorf(errCorrupt, "inode #%d: bad extended attribute block %d", in.ino, block)
 	}
 	b, err := sb.block(block)
