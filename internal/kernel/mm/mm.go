@@ -41,6 +41,8 @@ type Host struct {
 	NewShared func(c vfs.Caller, n uint64) (*vfs.File, error)
 	// Acct counts memory; nil for none.
 	Acct *Accountant
+
+	late late // letting go of files
 }
 
 // Layout is where the parts of a program lie (prctl(2) PR_SET_MM). StartStack is the stack pointer that it started with.
@@ -108,11 +110,25 @@ func (m *MM) Put() {
 	}
 }
 
-// PutLater is Put for callers that may not sleep: what the last reference has to do is done by another goroutine.
+// PutLater is Put for callers that may not sleep: what the last reference has to do is done by another goroutine, for which
+// Host.Prune waits. But the program's file can be written at once: who waits for a program may replace it.
 func (m *MM) PutLater() {
-	if m.refs.Add(-1) == 0 {
-		go m.forget()
+	if m.refs.Add(-1) > 0 {
+		return
 	}
+	m.mu.Lock() // nobody else has it
+	exe := m.exe
+	m.exe = nil
+	m.mu.Unlock()
+	if exe != nil {
+		vfs.AllowWrite(exe)
+	}
+	m.host.late.run(func() {
+		m.forget()
+		if exe != nil {
+			exe.DecRef()
+		}
+	})
 }
 
 func (m *MM) forget() {
@@ -196,11 +212,11 @@ func (m *MM) unlockReady() {
 	m.mu.Unlock()
 	dead = slices.DeleteFunc(dead, (*FileMap).putShared)
 	if len(dead) > 0 {
-		go func() {
+		m.host.late.run(func() {
 			for _, b := range dead {
 				b.Put()
 			}
-		}()
+		})
 	}
 }
 

@@ -214,6 +214,20 @@ func TestOccupied(t *testing.T) {
 	}
 }
 
+// TestPruneWaits ends programs as the tracer does, which must not sleep: after Prune their files are not mapped any more, so that
+// a file system can be unmounted.
+func TestPruneWaits(t *testing.T) {
+	for range 200 {
+		e := setup(t)
+		f := mmtest.NewFile(e.fake, data(pg))
+		e.must(e.mmap(0, pg, ro, unix.MAP_PRIVATE, f, unix.O_RDONLY, 0))
+		e.m.PutLater()
+		if e.m.Host().Prune(); f.Maps.Load() != 0 {
+			t.Fatalf("%d mappings", f.Maps.Load())
+		}
+	}
+}
+
 func TestShared(t *testing.T) {
 	e := setup(t)
 	a := e.must(e.mmap(0, 2*pg, rw, unix.MAP_SHARED|unix.MAP_ANONYMOUS, nil, 0, 0))

@@ -14,8 +14,12 @@ func (h *Host) CountMapped(x vfs.Mapping) (n int) {
 	return n
 }
 
-// Prune lets go of the files that programs have unmapped by themselves, in all address spaces.
-func (h *Host) Prune() { h.each((*MM).Prune) }
+// Prune lets go of the files that programs have unmapped by themselves, in all address spaces, and waits until those of programs
+// that have ended are let go. It sleeps.
+func (h *Host) Prune() {
+	h.each((*MM).Prune)
+	h.late.wait()
+}
 
 // each calls f for all address spaces.
 func (h *Host) each(f func(m *MM)) {
