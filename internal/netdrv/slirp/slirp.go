@@ -8,7 +8,7 @@
 //   - Forward opens ports of the host that lead into the guest.
 //
 // What listens on the host's loopback addresses is not for the guest, which need not be trusted: only Config.Loopback lets the
-// router pass connections on to it.
+// router pass connections on to it. Nor are link-local addresses, where clouds tell a machine its secrets.
 //
 // Frames for the guest leave on a goroutine of their own: its stack, which has called Send, is never called back from there.
 package slirp
@@ -224,9 +224,11 @@ func (n *Net) target(dst netip.AddrPort) (netip.AddrPort, bool) {
 	return dst, worldly(ip)
 }
 
-// worldly reports whether an address is one host outside: not of this network, not this host, not many.
+// worldly reports whether an address is one host outside: not of this network, not this host, not many. Link-local addresses are
+// not: clouds give a machine its credentials there.
 func worldly(ip netip.Addr) bool {
-	return ip.Is4() && !Network.Contains(ip) && !ip.IsLoopback() && !ip.IsMulticast() && ip.As4()[0] != 0 && ip.As4()[0] < 240
+	return ip.Is4() && !Network.Contains(ip) && !ip.IsLoopback() && !ip.IsLinkLocalUnicast() && !ip.IsMulticast() &&
+		ip.As4()[0] != 0 && ip.As4()[0] < 240
 }
 
 // resolvConf says who answers names on the host.

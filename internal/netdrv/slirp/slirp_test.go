@@ -198,7 +198,7 @@ func TestLoopbackIsClosed(t *testing.T) {
 	}
 	for a, ok := range map[string]bool{
 		"127.0.0.1:22": false, "127.9.9.9:53": false, "0.0.0.0:22": false, "10.0.2.2:22": false, "10.0.2.3:22": false, "10.0.2.99:1": false,
-		"224.0.0.1:5353": false, "255.255.255.255:9": false, "240.0.0.1:1": false, "10.0.3.1:22": true, "192.0.2.7:80": true,
+		"224.0.0.1:5353": false, "255.255.255.255:9": false, "240.0.0.1:1": false, "169.254.169.254:80": false, "10.0.3.1:22": true, "192.0.2.7:80": true,
 	} {
 		to, got := n.target(netip.MustParseAddrPort(a))
 		if got != ok || ok && to.String() != a {
