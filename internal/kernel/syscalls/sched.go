@@ -27,8 +27,8 @@ func init() {
 		unix.SYS_SETRLIMIT:              {Name: "setrlimit", Fn: sysSetrlimit},
 		unix.SYS_PRLIMIT64:              {Name: "prlimit64", Fn: sysPrlimit64},
 		unix.SYS_GETRUSAGE:              {Name: "getrusage", Fn: sysGetrusage},
-		unix.SYS_IOPRIO_GET:             {Name: "ioprio_get", Fn: func(*task.Task, *platform.Args) (uint64, error) { return 0, nil }},
-		unix.SYS_IOPRIO_SET:             {Name: "ioprio_set", Fn: func(*task.Task, *platform.Args) (uint64, error) { return 0, nil }, Note: "no effect"},
+		unix.SYS_IOPRIO_GET:             {Name: "ioprio_get", Fn: sysIoprioGet},
+		unix.SYS_IOPRIO_SET:             {Name: "ioprio_set", Fn: sysIoprioSet, Note: "kept and shown; the host schedules"},
 	})
 }
 

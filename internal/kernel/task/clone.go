@@ -25,6 +25,7 @@ type perTask struct {
 	clearTID   atomic.Uint64 // set_tid_address; 0 when the host has it
 	robustList atomic.Uint64 // set_robust_list
 	nice       atomic.Int32
+	ioprio     atomic.Int32
 	pdeathSig  atomic.Int32
 	noNewPrivs atomic.Bool
 	slack      atomic.Uint64 // PR_SET_TIMERSLACK, nanoseconds

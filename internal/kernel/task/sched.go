@@ -28,6 +28,7 @@ func (t *Task) setSchedOf(parent *Task) {
 	}
 	t.sched.Store(p)
 	t.nice.Store(nice)
+	t.ioprio.Store(parent.ioprio.Load())
 }
 
 // Nice is the nice value, -20 to 19.
@@ -98,3 +99,7 @@ func (t *Task) Restart() (uint64, error) {
 	}
 	return f(t)
 }
+
+// IOPrio is the priority of its I/O as in ioprio_set(2), 0 if none was set.
+func (t *Task) IOPrio() int32     { return t.ioprio.Load() }
+func (t *Task) SetIOPrio(p int32) { t.ioprio.Store(p) }

@@ -1,4 +1,4 @@
-// Scheduling parameters: reset on fork, who may lower a nice value.
+// Scheduling parameters: reset on fork, who may lower a nice value, priorities of I/O.
 // user: nobody
 #include "t.h"
 
@@ -24,6 +24,31 @@ static void show(const char *label) {
 		sched_getscheduler(0));
 }
 
+static long ioprio(int class, int level) { return syscall(SYS_ioprio_set, 1, 0, class << 13 | level); }
+static long ioprio_of(int which, int who) { return syscall(SYS_ioprio_get, which, who); }
+
+static void io(void) {
+	setpgid(0, 0);
+	T(ioprio(2, 6));
+	T(ioprio_of(1, 0));
+	T(ioprio_of(1, getpid()));
+	CHILD("child's I/O", T(ioprio_of(1, 0)); T(ioprio(3, 0)); T(ioprio_of(1, 0)));
+	T(ioprio_of(2, 0));
+	T(ioprio(3, 5));
+	T(ioprio_of(2, 0));
+	T(ioprio(0, 0));
+	T(ioprio_of(1, 0));
+	T(ioprio_of(2, 0));
+	T(ioprio(0, 1));
+	T(ioprio(1, 0));
+	T(ioprio(4, 0));
+	T(syscall(SYS_ioprio_set, 0, 0, 0));
+	T(syscall(SYS_ioprio_set, 4, 0, 0));
+	T(syscall(SYS_ioprio_set, 1, 999999, 0));
+	T(ioprio_of(0, 0));
+	T(ioprio_of(1, 999999));
+}
+
 int main(void) {
 	struct rlimit r = {0, 0};
 	setrlimit(RLIMIT_NICE, &r);
@@ -39,4 +64,5 @@ int main(void) {
 	T(setattr(SCHED_IDLE, 0, 1));
 	show("idle");
 	CHILD("fork of idle", show("child"));
+	CHILD("I/O", io());
 }
