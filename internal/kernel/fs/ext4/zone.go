@@ -1,7 +1,9 @@
 package ext4
 
 import (
+	"cmp"
 	"slices"
+	"sort"
 
 	"github.com/user-mode-linux/linux/internal/kernel/fs/ext4/disk"
 )
@@ -41,15 +43,7 @@ func (sb *superBlock) addZones(group uint32, g *disk.GroupDesc) {
 
 // sortZones ends a series of addZones: after it the zones are in order and none touches another.
 func (sb *superBlock) sortZones() {
-	slices.SortFunc(sb.zones, func(a, b zone) int {
-		switch {
-		case a.first < b.first:
-			return -1
-		case a.first > b.first:
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(sb.zones, func(a, b zone) int { return cmp.Compare(a.first, b.first) })
 	out := sb.zones[:0]
 	for _, z := range sb.zones {
 		if k := len(out) - 1; k >= 0 && out[k].ino == z.ino && z.first <= out[k].first+out[k].n {
@@ -97,13 +91,7 @@ func (sb *superBlock) validBlocks(ino uint32, first, n uint64) bool {
 	if !sb.onDevice(first, n) {
 		return false
 	}
-	// The first zone that ends behind first.
-	i, _ := slices.BinarySearchFunc(sb.zones, first, func(z zone, b uint64) int {
-		if z.first+z.n <= b {
-			return -1
-		}
-		return 1
-	})
+	i := sort.Search(len(sb.zones), func(i int) bool { return sb.zones[i].first+sb.zones[i].n > first })
 	for ; i < len(sb.zones) && sb.zones[i].first < first+n; i++ {
 		if z := &sb.zones[i]; z.ino == 0 || z.ino != ino {
 			return false
