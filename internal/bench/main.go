@@ -39,7 +39,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 3, "how often to measure")
 	flag.Float64Var(&o.budget, "t", 0.2, "seconds for one row")
 	pin := flag.String("pin", "both", "pin everything to one CPU: yes, no or both")
-	quick := flag.Bool("quick", false, "one short round")
+	quick := flag.Bool("quick", false, "one short round, of which warming up is a large part: for a look only")
 	flag.Parse()
 	if *quick {
 		o.rounds, o.budget = 1, 0.04
